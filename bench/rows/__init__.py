@@ -1,0 +1,17 @@
+"""The catalogue: every row of the benchmark, one module per family."""
+from __future__ import annotations
+
+from bench.rows import call, compile, elementwise, mlp, newsize, reduction, regression, second, start
+from bench.rows.row import FreshRow, Row
+
+ROWS: tuple[Row | FreshRow, ...] = (
+    *call.ROWS,
+    *compile.ROWS,
+    *start.ROWS,
+    *newsize.ROWS,
+    *elementwise.ROWS,
+    *reduction.ROWS,
+    *regression.ROWS,
+    *mlp.ROWS,
+    *second.ROWS,
+)

@@ -1,0 +1,60 @@
+"""Rows `compile` and `once`: the first gradient of a function that nobody has seen before."""
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable
+from functools import partial
+
+import numpy
+
+from bench.rows.row import Engine, FreshRow, everyone, waiting
+
+# Ten operations, bounded in any order: each appends lines to a chain that starts at `a` = x and may use x and a constant c.
+PIECES = (
+    ("a = a * x", 1), ("a = a + x", 1), ("a = a * {c}", 1), ("a = a - {c}", 1),
+    ("a = np.sin(a)", 1), ("a = np.tanh(a)", 1), ("a = np.exp(np.sin(a))", 2), ("a = a / (x + {c})", 2),
+)
+PIECE_OPERATIONS = sum(count for _, count in PIECES)
+
+
+def source(operations: int, seed: int) -> str:
+    """The text of a function of an array, a chain of so many elementwise operations and a sum."""
+    rng = numpy.random.default_rng(seed)
+    lines = ["def f(x):", "    a = x"]
+    for _ in range(operations // PIECE_OPERATIONS):
+        for piece in rng.permutation(len(PIECES)):
+            lines.append("    " + PIECES[piece][0].format(c=round(rng.uniform(0.5, 2.0), 3)))
+    return "\n".join([*lines, "    return np.sum(a)", ""])
+
+
+def define(np: object, operations: int, seed: int) -> Callable:
+    """The function of `source`, its text where `inspect` finds it, as if it stood in a file."""
+    text = source(operations, seed)
+    name = f"<chain {operations} {seed}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    scope = {"np": np}
+    exec(compile(text, name, "exec"), scope)
+    return scope["f"]
+
+
+def first_gradient(e: Engine, operations: int, elements: int, *, compiled: bool) -> Callable[[int], Callable]:
+    x = e.arrays(numpy.random.default_rng(0).uniform(0.5, 1.5, elements))
+    transform = (lambda f: e.jit(e.grad(f))) if compiled else e.grad
+
+    def thunk(sample: int) -> Callable:
+        f = define(e.np, operations, sample)
+        return waiting(e, lambda x: transform(f)(x), (x,))
+    return thunk
+
+
+def rows(family: str, programs: dict, sizes: dict[int, bool]) -> tuple[FreshRow, ...]:
+    return tuple(FreshRow(f"{family}.chain {operations}", programs, size={"operations": operations, "elements": 1000},
+                          tiny={"elements": 3}, quick=quick) for operations, quick in sizes.items())
+
+
+# `compile` is jit against jit. `once` is what a user pays who asks for one gradient and does not say jit.
+ROWS = (
+    *rows("compile", everyone(partial(first_gradient, compiled=True), autograd=None, torch=None),
+          {10: True, 100: True, 500: True, 2000: False}),
+    *rows("once", everyone(partial(first_gradient, compiled=False)), {10: True, 100: True, 500: False}),
+)

@@ -1,0 +1,88 @@
+"""The libraries that are compared, each behind the same `Engine` face."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import metadata
+
+import numpy as np
+
+from bench.rows.row import Engine
+
+PEERS = ("autograd", "torch", "jax", "numba")
+
+
+def load(name: str, threads: int) -> Engine:
+    """The engine called `name`, its library imported and set to `threads`.
+
+    Raises:
+        ImportError: the library is not installed.
+    """
+    return LOADERS[name](threads)
+
+
+def version(name: str) -> str | None:
+    """The installed version of a library, or None."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _jitgrad(threads: int) -> Engine:
+    import jitgrad
+    return Engine("jitgrad", np, jitgrad.grad, jitgrad.value_and_grad, jitgrad.jit, threads=threads)
+
+
+def _autograd(threads: int) -> Engine:
+    import autograd
+    import autograd.numpy
+    return Engine("autograd", autograd.numpy, autograd.grad, autograd.value_and_grad, _as_it_is, threads=threads)
+
+
+def _jax(threads: int) -> Engine:
+    import jax
+    jax.config.update("jax_enable_x64", True)
+    import jax.numpy
+    return Engine("jax", jax.numpy, jax.grad, jax.value_and_grad, jax.jit,
+                  arrays=jax.numpy.asarray, wait=jax.block_until_ready, threads=threads)
+
+
+def _torch(threads: int) -> Engine:
+    import torch
+    torch.set_num_threads(threads)
+
+    def value_and_grad(function: Callable, argnums: int | tuple = 0) -> Callable:
+        chosen = (argnums,) if isinstance(argnums, int) else argnums
+
+        def run(*arguments):
+            arguments = list(arguments)
+            for i in chosen:
+                arguments[i] = arguments[i].detach().requires_grad_()
+            value = function(*arguments)
+            grads = torch.autograd.grad(value, [arguments[i] for i in chosen])
+            return value.detach(), grads[0] if isinstance(argnums, int) else grads
+        return run
+
+    def grad(function: Callable, argnums: int | tuple = 0) -> Callable:
+        run = value_and_grad(function, argnums)
+        return lambda *arguments: run(*arguments)[1]
+
+    return Engine("torch", torch, grad, value_and_grad, _as_it_is, arrays=torch.tensor,
+                  host=lambda leaf: leaf.numpy() if isinstance(leaf, torch.Tensor) else np.asarray(leaf),
+                  threads=threads)
+
+
+def _numba(threads: int) -> Engine:
+    import numba
+    return Engine("numba", np, _none, _none, numba.njit, threads=threads)
+
+
+def _as_it_is(function: Callable) -> Callable:
+    return function
+
+
+def _none(*_: object) -> Callable:
+    raise TypeError("Numba has no gradient; its rows are written by hand")
+
+
+LOADERS = {"jitgrad": _jitgrad, "autograd": _autograd, "torch": _torch, "jax": _jax, "numba": _numba}

@@ -1,0 +1,43 @@
+"""How the hand-written Numba programs of the rows are compiled."""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench.rows.row import Engine
+
+try:
+    from numba import njit, prange
+except ImportError:                     # then no row has a Numba column, and nobody calls what is below
+    njit, prange = None, range
+
+# Sums may be reordered, products contracted, and a division by zero does not raise: without these LLVM cannot
+# vectorise the loops, and the hand-written program would be a straw man.
+FAST = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
+
+PARALLEL_FROM = 50_000   # elements of the largest argument: below it, waking Numba's threads costs more than it gains
+
+
+def kernel(function: Callable) -> Callable[[Engine], Callable]:
+    """The builder of a hand-written program: `function` through `numba.njit`, on as many threads as pay off.
+
+    `function` says `prange`, which is a plain `range` where it is compiled for one thread.
+    """
+    def builder(engine: Engine) -> Callable:
+        serial = njit(**FAST)(function)
+        if engine.threads == 1:
+            return serial
+        parallel = njit(**FAST, parallel=True)(function)
+
+        def call(*arguments):
+            large = max(getattr(argument, "size", 1) for argument in arguments) >= PARALLEL_FROM
+            return (parallel if large else serial)(*arguments)
+        return call
+    return builder
+
+
+def scalar_kernel(function: Callable) -> Callable[[Engine], Callable]:
+    """The builder of a small hand-written program, which never needs a second thread."""
+    return lambda engine: njit(**FAST)(function)
+
+
+__all__ = ["kernel", "prange", "scalar_kernel"]

@@ -1,0 +1,1 @@
+"""Spelling kernels for a target: scalar code, vector mathematics, loop nests. Backends spell, they don't decide."""

@@ -1,0 +1,28 @@
+"""Elementary functions as branch-free LLVM IR that the loop vectoriser widens on every target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llvmlite import ir
+
+from jitgrad.backends.vector_math import exponential, logarithm
+from jitgrad.backends.vector_math.lanes import unary
+
+FUNCTIONS: dict[str, Callable[..., ir.Value]] = {
+    "exp": unary(exponential.exp),
+    "exp2": unary(exponential.exp2),
+    "expm1": unary(exponential.expm1),
+    "sigmoid": unary(exponential.sigmoid),
+    "sinh": unary(exponential.sinh),
+    "cosh": unary(exponential.cosh),
+    "tanh": unary(exponential.tanh),
+    "log": unary(logarithm.log),
+    "log2": unary(logarithm.log2),
+    "log10": unary(logarithm.log10),
+    "log1p": unary(logarithm.log1p),
+    "softplus": unary(logarithm.softplus),
+    "arcsinh": unary(logarithm.arcsinh),
+    "arccosh": unary(logarithm.arccosh),
+    "arctanh": unary(logarithm.arctanh),
+}

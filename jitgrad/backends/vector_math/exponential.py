@@ -1,0 +1,225 @@
+"""The exponential family: exp, exp2, expm1, sigmoid, sinh, cosh, tanh.
+
+Reduction (W. J. Cody and W. Waite, "Software Manual for the Elementary Functions", chapter 6): x = k ln 2 + r with
+|r| <= ln(2) / 2, ln 2 in two pieces, k ln2_high subtracted exactly by the fma.  Then exp(x) = 2**k (1 + r + r**2 q(r)).  Functions that
+cancel (expm1, sinh) or divide (tanh, sigmoid) keep r apart from the rest, as the pair (r, r**2 q(r) + r_low), and add it to powers of two exactly.
+
+Coefficients: least squares on Chebyshev nodes in 60 digits, each coefficient rounded before the next ones are fitted, relative error
+weighted as the function needs it: 2**-61 (float64), 2**-31 (float32) of expm1(r).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jitgrad.backends.vector_math.lanes import (
+    FLOAT32,
+    FLOAT64,
+    Format,
+    Lane,
+    at_least,
+    at_most,
+    copysign,
+    fabs,
+    fma,
+    power_of_two,
+    round_to_integer,
+    where,
+)
+from jitgrad.backends.vector_math.polynomial import divide_pairs, fast_two_sum, polynomial, two_product, two_sum
+
+LOG2_E = {FLOAT64: 1.4426950408889634, FLOAT32: 1.4426950408889634}
+# ln 2 rounded to the format, and the rest of it.
+LN2 = {
+    FLOAT64: (float.fromhex("0x1.62e42fefa39efp-1"), float.fromhex("0x1.abc9e3b39803fp-56")),
+    FLOAT32: (float.fromhex("0x1.62e430p-1"), float.fromhex("-0x1.05c610p-29")),
+}
+# (expm1(r) - r) / r**2 on |r| <= 0.3467.
+_EXPONENTIAL = {
+    FLOAT64: (
+        0.5, 0.16666666666666677, 0.04166666666666668, 0.008333333333321449, 0.0013888888888877451,
+        0.00019841269886538442, 2.4801587340590157e-05, 2.755724382937312e-06, 2.75572592409881e-07,
+        2.5109160102257538e-08, 2.0919486523099966e-09,
+    ),
+    FLOAT32: (
+        0.5, 0.1666666716337204, 0.04166647791862488, 0.008333192206919193, 0.001393369515426457,
+        0.00019958475604653358,
+    ),
+}  # fmt: skip
+# (sinh(r) / r - 1) / r**2 and (cosh(r) - 1) / r**2 as polynomials in r**2, same interval.
+_SINH = {
+    FLOAT64: (
+        0.16666666666666677, 0.008333333333321449, 0.00019841269886538442, 2.755724382937312e-06,
+        2.5109160102257538e-08,
+    ),
+    FLOAT32: (0.1666666716337204, 0.008333192206919193, 0.00019958475604653358),
+}  # fmt: skip
+_COSH = {
+    FLOAT64: (
+        0.5, 0.041666666666666685, 0.0013888888888873314, 2.480158734908494e-05, 2.75572519631855e-07,
+        2.092171358962988e-09,
+    ),
+    FLOAT32: (0.5, 0.0416666679084301, 0.001388859935104847, 2.499111542419996e-05),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where each function saturates; beyond these bounds the argument is replaced by the bound."""
+
+    exp_low: float
+    exp_high: float
+    sinh_high: float
+    exp2_low: float
+    exp2_high: float
+    minus_one: float
+    tanh_one: float
+    identity: float
+
+
+_LIMITS = {
+    # identity: below it sinh(x) and expm1(x) round to x (for expm1 the bound is squared).
+    FLOAT64: Limits(-750.0, 710.0, 710.5, -1085.0, 1025.0, -40.0, 22.0, 2.0**-28),
+    FLOAT32: Limits(-106.0, 89.0, 89.5, -155.0, 129.0, -20.0, 10.0, 2.0**-13),
+}
+
+
+def reduce_argument(x: Lane) -> tuple[Lane, Lane, Lane]:
+    """(bits of k, r_high, r_low) with x = k ln 2 + r."""
+    high, low = LN2[x.format]
+    k, k_bits = round_to_integer(x * LOG2_E[x.format])
+    exact = fma(k, -high, x)
+    r = fma(k, -low, exact)
+    return k_bits, r, fma(k, -low, exact - r)
+
+
+def expm1_pair(r: Lane, r_low: Lane) -> tuple[Lane, Lane]:
+    """expm1(r + r_low) as (r, the rest) for |r| <= ln(2) / 2."""
+    return r, fma(r * r, polynomial(r, _EXPONENTIAL[r.format]), r_low)
+
+
+def split_scale(k_bits: Lane) -> tuple[Lane, Lane]:
+    """2**k as a product of two normal floats, for -2 bias < k <= bias + 2."""
+    form = k_bits.format
+    biased = k_bits + 2 * form.bias
+    first = biased >> 1
+    second = biased - first
+    return (first << form.fraction_bits).as_float(), (second << form.fraction_bits).as_float()
+
+
+def _scaled(significand: Lane, k_bits: Lane) -> Lane:
+    first, second = split_scale(k_bits)
+    return (significand * first) * second
+
+
+def exp_of_pair(x: Lane, x_low: Lane) -> Lane:
+    """exp(x + x_low) for x already within ``exp_low .. exp_high`` and |x_low| small."""
+    k_bits, r, r_low = reduce_argument(x)
+    r, rest = expm1_pair(r, r_low + x_low)
+    high, low = fast_two_sum(1.0, r)
+    return _scaled(high + (low + rest), k_bits)
+
+
+def clamp_exponent(x: Lane) -> Lane:
+    """x limited to the interval outside which exp(x) is 0 or inf; nan stays nan."""
+    limits = _LIMITS[x.format]
+    return at_least(at_most(x, limits.exp_high), limits.exp_low)
+
+
+def exp(x: Lane) -> Lane:
+    """e**x."""
+    k_bits, r, r_low = reduce_argument(clamp_exponent(x))
+    high, low = expm1_pair(r, r_low)
+    return _scaled(1.0 + (high + low), k_bits)
+
+
+def exp2(x: Lane) -> Lane:
+    """2**x: x = k + f, and 2**f = exp(f ln 2) with f ln 2 as a pair."""
+    limits = _LIMITS[x.format]
+    x = at_least(at_most(x, limits.exp2_high), limits.exp2_low)
+    k, k_bits = round_to_integer(x)
+    ln2_high, ln2_low = LN2[x.format]
+    fraction = x - k
+    r, r_low = two_product(fraction, ln2_high)
+    high, low = expm1_pair(r, fma(fraction, ln2_low, r_low))
+    return _scaled(1.0 + (high + low), k_bits)
+
+
+def expm1(x: Lane) -> Lane:
+    """e**x - 1 = 2**k expm1(r) + (2**k - 1), computed at half scale so that k = bias + 1 does not overflow."""
+    limits = _LIMITS[x.format]
+    k_bits, r, r_low = reduce_argument(at_least(at_most(x, limits.exp_high), limits.minus_one))
+    high, rest = expm1_pair(r, r_low)
+    scale = power_of_two(k_bits - 1)
+    total, error = fast_two_sum(scale - 0.5, scale * high)
+    result = 2.0 * (total + fma(scale, rest, error))
+    # Tiny arguments are their own value; this also keeps -0.0 and subnormals exact.
+    return where(fabs(x) < limits.identity * limits.identity, x, result)
+
+
+def tanh(x: Lane) -> Lane:
+    """E / (E + 2) with E = expm1(2 |x|) as a pair, sign of x."""
+    magnitude = at_most(fabs(x), _LIMITS[x.format].tanh_one)
+    k_bits, r, r_low = reduce_argument(2.0 * magnitude)
+    high, rest = expm1_pair(r, r_low)
+    scale = power_of_two(k_bits)
+    total, error = fast_two_sum(scale - 1.0, scale * high)
+    total, error = fast_two_sum(total, fma(scale, rest, error))
+    shifted, shift_error = two_sum(total, total.like(2.0))
+    quotient, correction = divide_pairs((total, error), (shifted, shift_error + error))
+    return copysign(quotient + correction, x)
+
+
+def sigmoid(x: Lane) -> Lane:
+    """1 / (1 + exp(-x)): with e = exp(-|x|), 1 / (1 + e) for x >= 0 and e / (1 + e) below."""
+    negative_magnitude = at_least(-fabs(x), _LIMITS[x.format].exp_low)
+    k_bits, r, r_low = reduce_argument(negative_magnitude)
+    r, rest = expm1_pair(r, r_low)
+    high, low = fast_two_sum(1.0, r)
+    high, low = fast_two_sum(high, low + rest)
+    first, second = split_scale(k_bits)
+    scale = first * second
+    total, error = fast_two_sum(1.0, high * scale)
+    error = fma(low, scale, error)
+    below = x < 0.0
+    numerator = (where(below, high, 1.0), where(below, low, 0.0))
+    quotient, correction = divide_pairs(numerator, (total, error))
+    # The numerator of the lower branch was left unscaled, so that a subnormal result is rounded once.
+    return ((quotient + correction) * where(below, first, 1.0)) * where(below, second, 1.0)
+
+
+def _hyperbolic(x: Lane) -> tuple[Lane, Lane, Lane, Lane, Lane]:
+    """(difference, sum, r, sinh(r) - r, cosh(r) - 1) with |x| = k ln 2 + r.
+
+    sum, difference = 2**(k-2) +- 2**(-k-2).  From exp(+-x) = 2**+-k (cosh r +- sinh r), with no division,
+    sinh(x) / 2 = difference cosh(r) + sum sinh(r) and cosh(x) / 2 = sum cosh(r) + difference sinh(r).
+    """
+    form = x.format
+    k_bits, r, r_low = reduce_argument(at_most(fabs(x), _LIMITS[form].sinh_high))
+    up = power_of_two(k_bits - 2)
+    # The exponent fields of 2**(k-2) and 2**(-k-2) add up to 2 bias - 4; for large k the second is nothing.
+    down = at_least(((2 * form.bias - 4) << form.fraction_bits) - up.as_bits(), 0).as_float()
+    square = r * r
+    sinh_rest = fma(square * r, polynomial(square, _SINH[form]), r_low)
+    cosh_rest = fma(r, r_low, square * polynomial(square, _COSH[form]))
+    return up - down, up + down, r, sinh_rest, cosh_rest
+
+
+def _sum_of_products(a: Lane, a_rest: Lane, b: Lane, r: Lane, r_rest: Lane) -> Lane:
+    """a (1 + a_rest) + b (r + r_rest) for |b r| <= |a| or a = 0, rounded about once."""
+    product, product_error = two_product(b, r)
+    total, error = fast_two_sum(a, product)
+    return total + (error + fma(b, r_rest, fma(a, a_rest, product_error)))
+
+
+def sinh(x: Lane) -> Lane:
+    """(e**x - e**-x) / 2."""
+    difference, total, r, sinh_rest, cosh_rest = _hyperbolic(x)
+    result = copysign(2.0 * _sum_of_products(difference, cosh_rest, total, r, sinh_rest), x)
+    return where(fabs(x) < _LIMITS[x.format].identity, x, result)
+
+
+def cosh(x: Lane) -> Lane:
+    """(e**x + e**-x) / 2."""
+    difference, total, r, sinh_rest, cosh_rest = _hyperbolic(x)
+    return 2.0 * _sum_of_products(total, cosh_rest, difference, r, sinh_rest)

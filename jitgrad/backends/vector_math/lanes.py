@@ -1,0 +1,267 @@
+"""Write floating-point formulas as LLVM IR: a scalar value with Python operators, which the loop vectoriser widens.
+
+Everything here emits straight-line code: arithmetic, integer operations on the bits of a float, ``select`` and the
+intrinsics that every target widens (``fma``, ``fabs``, ``copysign``, ``sqrt``, ``floor``).  No instruction carries a fast-math flag, so
+that error-free transformations (``polynomial.two_sum`` and its relatives) survive the optimiser.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+
+@dataclass(frozen=True)
+class Format:
+    """The layout of an IEEE binary format and the constants that bit manipulation needs."""
+
+    name: str
+    float_type: ir.Type
+    int_type: ir.Type
+    bits: int
+    fraction_bits: int
+    bias: int
+
+    @property
+    def rounding_shift(self) -> float:
+        """1.5 * 2**p: adding it rounds a small number to an integer and leaves that integer in the low bits."""
+        return 1.5 * 2.0**self.fraction_bits
+
+    @property
+    def infinity_bits(self) -> int:
+        return (2 * self.bias + 1) << self.fraction_bits
+
+    @property
+    def fraction_mask(self) -> int:
+        return (1 << self.fraction_bits) - 1
+
+    @property
+    def smallest_normal(self) -> float:
+        return 2.0 ** (1 - self.bias)
+
+    def bits_of(self, value: float) -> int:
+        """Bit pattern of a positive normal number that the format holds exactly, or infinity."""
+        if math.isinf(value):
+            return self.infinity_bits
+        fraction, exponent = math.frexp(value)
+        scaled = fraction * 2.0 ** (self.fraction_bits + 1)
+        return ((exponent - 1 + self.bias) << self.fraction_bits) + int(scaled) - (1 << self.fraction_bits)
+
+
+FLOAT64 = Format("float64", ir.DoubleType(), ir.IntType(64), 64, 52, 1023)
+FLOAT32 = Format("float32", ir.FloatType(), ir.IntType(32), 32, 23, 127)
+_FLOAT_OPERATIONS = {"+": "fadd", "-": "fsub", "*": "fmul", "/": "fdiv"}
+_INT_OPERATIONS = {"+": "add", "-": "sub", "*": "mul", "&": "and_", "|": "or_", "^": "xor", "<<": "shl", ">>": "lshr"}
+
+Number = "Lane | float | int"
+
+
+class Lane:
+    """One scalar LLVM value (float, integer or i1) together with the builder that receives the operations on it.
+
+    Comparisons are the ordered ones (false when an operand is nan) and give an i1 lane; ``>>`` is the logical shift.
+    """
+
+    __slots__ = ("builder", "value")
+
+    def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
+        self.builder = builder
+        self.value = value
+
+    @property
+    def type(self) -> ir.Type:
+        return self.value.type
+
+    @property
+    def format(self) -> Format:
+        """The float format whose float or integer type this lane has."""
+        return FLOAT64 if self.type in (FLOAT64.float_type, FLOAT64.int_type) else FLOAT32
+
+    @property
+    def is_float(self) -> bool:
+        return not isinstance(self.type, ir.IntType)
+
+    def like(self, number: Number) -> Lane:
+        """A constant of this lane's type (lanes pass through)."""
+        if isinstance(number, Lane):
+            return number
+        return Lane(self.builder, ir.Constant(self.type, number))
+
+    def _binary(self, symbol: str, other: Number, swapped: bool = False) -> Lane:
+        name = (_FLOAT_OPERATIONS if self.is_float else _INT_OPERATIONS)[symbol]
+        left, right = (self.like(other), self) if swapped else (self, self.like(other))
+        return Lane(self.builder, getattr(self.builder, name)(left.value, right.value))
+
+    def __add__(self, other: Number) -> Lane:
+        return self._binary("+", other)
+
+    def __radd__(self, other: Number) -> Lane:
+        return self._binary("+", other, swapped=True)
+
+    def __sub__(self, other: Number) -> Lane:
+        return self._binary("-", other)
+
+    def __rsub__(self, other: Number) -> Lane:
+        return self._binary("-", other, swapped=True)
+
+    def __mul__(self, other: Number) -> Lane:
+        return self._binary("*", other)
+
+    def __rmul__(self, other: Number) -> Lane:
+        return self._binary("*", other, swapped=True)
+
+    def __truediv__(self, other: Number) -> Lane:
+        return self._binary("/", other)
+
+    def __rtruediv__(self, other: Number) -> Lane:
+        return self._binary("/", other, swapped=True)
+
+    def __and__(self, other: Number) -> Lane:
+        return self._binary("&", other)
+
+    def __or__(self, other: Number) -> Lane:
+        return self._binary("|", other)
+
+    def __xor__(self, other: Number) -> Lane:
+        return self._binary("^", other)
+
+    def __lshift__(self, count: Number) -> Lane:
+        return self._binary("<<", count)
+
+    def __rshift__(self, count: Number) -> Lane:
+        return self._binary(">>", count)
+
+    def __invert__(self) -> Lane:
+        return Lane(self.builder, self.builder.not_(self.value))
+
+    def __neg__(self) -> Lane:
+        return Lane(self.builder, self.builder.fneg(self.value))
+
+    def _compare(self, predicate: str, other: Number) -> Lane:
+        compare = self.builder.fcmp_ordered if self.is_float else self.builder.icmp_signed
+        return Lane(self.builder, compare(predicate, self.value, self.like(other).value))
+
+    def __lt__(self, other: Number) -> Lane:
+        return self._compare("<", other)
+
+    def __le__(self, other: Number) -> Lane:
+        return self._compare("<=", other)
+
+    def __gt__(self, other: Number) -> Lane:
+        return self._compare(">", other)
+
+    def __ge__(self, other: Number) -> Lane:
+        return self._compare(">=", other)
+
+    def equals(self, other: Number) -> Lane:
+        return self._compare("==", other)
+
+    def is_nan(self) -> Lane:
+        return Lane(self.builder, self.builder.fcmp_unordered("uno", self.value, self.value))
+
+    def as_bits(self) -> Lane:
+        """The bit pattern of a float as an integer lane."""
+        return Lane(self.builder, self.builder.bitcast(self.value, self.format.int_type))
+
+    def as_float(self) -> Lane:
+        """The float whose bit pattern this integer lane is."""
+        return Lane(self.builder, self.builder.bitcast(self.value, self.format.float_type))
+
+    def widened(self) -> Lane:
+        """float32 -> float64 (exact)."""
+        return Lane(self.builder, self.builder.fpext(self.value, FLOAT64.float_type))
+
+    def narrowed(self) -> Lane:
+        """float64 -> float32 (rounded to nearest)."""
+        return Lane(self.builder, self.builder.fptrunc(self.value, FLOAT32.float_type))
+
+
+def _intrinsic(name: str, *lanes: Lane) -> Lane:
+    builder = lanes[0].builder
+    function = builder.module.declare_intrinsic(name, [lanes[0].type])
+    return Lane(builder, builder.call(function, [lane.value for lane in lanes]))
+
+
+def fma(a: Number, b: Number, c: Number) -> Lane:
+    """a * b + c, rounded once."""
+    model = next(operand for operand in (a, b, c) if isinstance(operand, Lane))
+    builder = model.builder
+    function = builder.module.declare_intrinsic("llvm.fma", [model.type], ir.FunctionType(model.type, [model.type] * 3))
+    return Lane(builder, builder.call(function, [model.like(operand).value for operand in (a, b, c)]))
+
+
+def fabs(x: Lane) -> Lane:
+    return _intrinsic("llvm.fabs", x)
+
+
+def sqrt(x: Lane) -> Lane:
+    return _intrinsic("llvm.sqrt", x)
+
+
+def floor(x: Lane) -> Lane:
+    return _intrinsic("llvm.floor", x)
+
+
+def copysign(magnitude: Lane, sign: Lane) -> Lane:
+    builder = magnitude.builder
+    kind = ir.FunctionType(magnitude.type, [magnitude.type] * 2)
+    function = builder.module.declare_intrinsic("llvm.copysign", [magnitude.type], kind)
+    return Lane(builder, builder.call(function, [magnitude.value, sign.value]))
+
+
+def where(condition: Lane, chosen: Number, otherwise: Number) -> Lane:
+    """``chosen`` where the condition holds, else ``otherwise``; at least one of the two is a lane."""
+    model = chosen if isinstance(chosen, Lane) else otherwise
+    operands = (model.like(chosen).value, model.like(otherwise).value)
+    return Lane(condition.builder, condition.builder.select(condition.value, *operands))
+
+
+def at_most(x: Lane, bound: Number) -> Lane:
+    """min(x, bound), nan stays nan."""
+    return where(x > bound, bound, x)
+
+
+def at_least(x: Lane, bound: Number) -> Lane:
+    """max(x, bound), nan stays nan."""
+    return where(x < bound, bound, x)
+
+
+def round_to_integer(x: Lane) -> tuple[Lane, Lane]:
+    """(x rounded to nearest as a float, the bits of that integer plus ``rounding_shift``), for |x| < 2**(p-2).
+
+    The low bits of the second lane are the integer in two's complement.
+    """
+    shift = x.format.rounding_shift
+    shifted = x + shift
+    return shifted - shift, shifted.as_bits()
+
+
+def power_of_two(shifted_bits: Lane) -> Lane:
+    """2**k for the k inside the bits that ``round_to_integer`` gives, 1 - bias <= k <= bias."""
+    form = shifted_bits.format
+    return ((shifted_bits + form.bias) << form.fraction_bits).as_float()
+
+
+def unary(formula: Callable[[Lane], Lane]) -> Callable[[ir.IRBuilder, ir.Value], ir.Value]:
+    """Turn a formula over lanes into an emitter ``(builder, x) -> value``."""
+
+    def emit(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
+        return formula(Lane(builder, x)).value
+
+    emit.__name__ = emit.__qualname__ = formula.__name__
+    emit.__doc__ = formula.__doc__
+    return emit
+
+
+def binary(formula: Callable[[Lane, Lane], Lane]) -> Callable[[ir.IRBuilder, ir.Value, ir.Value], ir.Value]:
+    """Turn a formula over two lanes into an emitter ``(builder, x, y) -> value``."""
+
+    def emit(builder: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+        return formula(Lane(builder, x), Lane(builder, y)).value
+
+    emit.__name__ = emit.__qualname__ = formula.__name__
+    emit.__doc__ = formula.__doc__
+    return emit

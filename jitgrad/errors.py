@@ -1,0 +1,94 @@
+"""What can go wrong, typed by blame, and where in the user's code it went wrong.
+
+`UsageError` is the user's to mend, `Limitation` is a known gap of jitgrad, `InternalError` is a bug of jitgrad.
+Every message says what happened, where in the user's file, and what to do, in fewer than eight lines.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from typing import NamedTuple
+
+import numpy as np
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
+# Frames of these never are "the user's line": our own, NumPy's dispatchers, and code made on the fly ("<...>"
+# names of the standard library's dataclasses and the like; a notebook's cells have real names).
+_SKIPPED = (_PACKAGE, _NUMPY, "<__array_function__", "<frozen ", "<string>")
+
+
+class Location(NamedTuple):
+    """A line of the user's source."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    @property
+    def source(self) -> str:
+        """The text of the line, without indentation; empty where no source is to be had."""
+        return linecache.getline(self.file, self.line).strip()
+
+
+def user_location(depth: int = 1) -> Location | None:
+    """The innermost line on the stack that is not jitgrad's or NumPy's own; None at top level of neither."""
+    frame = sys._getframe(depth)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith(_SKIPPED):
+            return Location(file, frame.f_lineno)
+        frame = frame.f_back
+    return None
+
+
+class JitgradError(Exception):
+    """Base of all errors that jitgrad raises itself.
+
+    `what` happened, `todo` is the advice, `where` the user's line (found on the stack when not given).
+    """
+
+    def __init__(self, what: str, todo: str | None = None, where: Location | None = None):
+        self.what, self.todo = what, todo
+        self.where = where or user_location(2)
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        lines = [self.what]
+        if self.where is not None:
+            source = self.where.source
+            lines.append(f"  at {self.where}" + (f"\n    {source}" if source else ""))
+        if self.todo:
+            lines.append(f"  {self.todo}")
+        return "\n".join(lines)
+
+
+class UsageError(JitgradError):
+    """Something in the calling code must change."""
+
+
+class UsageTypeError(UsageError, TypeError):
+    """A value of the wrong kind or type."""
+
+
+class UsageValueError(UsageError, ValueError):
+    """A value of the right type that does not fit (shapes, axes, ranges)."""
+
+
+class UsageIndexError(UsageError, IndexError):
+    """An index outside the array."""
+
+
+class Limitation(JitgradError, NotImplementedError):
+    """jitgrad cannot do this yet; names the rule that is missing and where it would go."""
+
+
+class InternalError(JitgradError):
+    """A bug in jitgrad."""
+
+    def __init__(self, what: str, where: Location | None = None):
+        super().__init__(what, "This is a bug in jitgrad: please report it with the function that shows it.", where)

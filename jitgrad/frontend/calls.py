@@ -1,0 +1,157 @@
+"""Which of the user's functions run during a trace, and which names their code reads.
+
+Python 3.12 and later tell of function starts through `sys.monitoring`, earlier ones through the trace function, where
+a debugger's or coverage tool's own is called as well and put back at the end.
+"""
+
+from __future__ import annotations
+
+import dis
+import os
+import sys
+import sysconfig
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import lru_cache
+from types import CodeType
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_LIBRARIES = tuple(
+    {_PACKAGE} | {sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+)
+_PACKAGE_FOLDERS = (os.sep + "site-packages" + os.sep, os.sep + "dist-packages" + os.sep)
+
+
+@lru_cache(maxsize=4096)
+def is_library(file: str) -> bool:
+    """Whether code in `file` belongs to jitgrad, the standard library or an installed package."""
+    return file.startswith((*_LIBRARIES, "<frozen ", "<__array_function__")) or any(f in file for f in _PACKAGE_FOLDERS)
+
+
+@dataclass(frozen=True)
+class Reads:
+    """The names that one code object reads."""
+
+    globals: tuple[str, ...]
+    attributes: frozenset[str]
+    every_attribute: bool  # attributes are read by computed names too
+    decides: bool  # takes branches, or turns values into Python numbers
+
+
+_CONVERSIONS = {"float", "int", "bool", "item", "tolist", "round", "any", "all", "min", "max", "sum", "len"}
+_COMPUTED = {"getattr", "vars", "__dict__", "attrgetter"}
+_GLOBAL_OPS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+_ATTRIBUTE_OPS = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "LOAD_SUPER_METHOD")
+
+
+@lru_cache(maxsize=4096)
+def reads_of(code: CodeType) -> Reads:
+    """What `code` reads, from its instructions."""
+    names, attributes, decides = {}, set(), False
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in _GLOBAL_OPS:
+            names[instruction.argval] = None
+        elif instruction.opname in _ATTRIBUTE_OPS:
+            attributes.add(instruction.argval)
+        elif "JUMP" in instruction.opname and "_IF_" in instruction.opname:
+            decides = True
+    used = attributes.union(names)
+    return Reads(
+        tuple(names), frozenset(attributes), not _COMPUTED.isdisjoint(used), decides or not _CONVERSIONS.isdisjoint(used)
+    )
+
+
+Seen = Callable[[CodeType, dict], None]
+_listener: ContextVar[Seen | None] = ContextVar("jitgrad_function_starts", default=None)
+
+
+@contextmanager
+def listening(seen: Seen):
+    """Calls `seen(code, globals)` whenever a function of the user starts in this thread."""
+    token = _listener.set(seen)
+    start = _start_monitoring if hasattr(sys, "monitoring") else _start_tracing
+    stop = start()
+    try:
+        yield
+    finally:
+        stop()
+        _listener.reset(token)
+
+
+def _start_tracing() -> Callable[[], None]:
+    previous = sys.gettrace()
+
+    def hook(frame, event, argument):
+        if event == "call" and not is_library(frame.f_code.co_filename):
+            listener = _listener.get()
+            if listener is not None:
+                listener(frame.f_code, frame.f_globals)
+        if previous is None:
+            return None
+        local = previous(frame, event, argument)
+        if sys.gettrace() is not hook:  # coverage's tracer puts itself in place when called
+            sys.settrace(hook)
+        return local
+
+    sys.settrace(hook)
+
+    def stop():
+        # A debugger that was started inside the function stays.
+        if sys.gettrace() is hook:
+            sys.settrace(previous)
+
+    return stop
+
+
+_monitors = 0
+_tool: int | None = None
+_monitoring = threading.Lock()
+
+
+def _start_monitoring() -> Callable[[], None]:
+    global _monitors, _tool
+    with _monitoring:
+        if _monitors == 0:
+            _tool = _take_tool()
+        _monitors += 1
+        if _tool is None:
+            _monitors -= 1
+            return _start_tracing()
+    return _stop_monitoring
+
+
+def _stop_monitoring() -> None:
+    global _monitors, _tool
+    with _monitoring:
+        _monitors -= 1
+        if _monitors == 0 and _tool is not None:
+            sys.monitoring.set_events(_tool, 0)
+            sys.monitoring.register_callback(_tool, sys.monitoring.events.PY_START, None)
+            sys.monitoring.free_tool_id(_tool)
+            _tool = None
+
+
+def _take_tool() -> int | None:
+    """A free tool number, its events on; None when other tools have taken all."""
+    monitoring = sys.monitoring
+    for number in (4, 3, 1, 2, 0):
+        if monitoring.get_tool(number) is None:
+            monitoring.use_tool_id(number, "jitgrad")
+            monitoring.register_callback(number, monitoring.events.PY_START, _function_starts)
+            monitoring.set_events(number, monitoring.events.PY_START)
+            return number
+    return None
+
+
+def _function_starts(code: CodeType, offset: int):
+    if is_library(code.co_filename):
+        return sys.monitoring.DISABLE
+    listener = _listener.get()
+    if listener is not None:
+        frame = sys._getframe(1)
+        if frame.f_code is code:
+            listener(code, frame.f_globals)
+    return None

@@ -1,0 +1,183 @@
+"""What a traced function reads from its surroundings, and whether it is still the same at a later call.
+
+Watched: global names that the user's functions read while they are traced, closure cells, defaults, elements of
+lists and dicts reached through these, attributes of objects reached through these (those names that the traced code
+loads as attributes), and so on inwards; also the attributes of user objects among the arguments. A changed number,
+string, function or object means a new trace. An array bound anew needs none if only its elements are new: it takes
+the place of the old one.
+
+Not watched: modules of installed packages and the standard library; what code of such packages reads; attributes that a
+property or `__getattr__` computes from state that is out of sight; containers with more than `LIMIT` elements (their
+length is watched); files, clocks, random generators.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import sys
+from collections.abc import Iterable
+from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+
+import numpy as np
+
+from .calls import is_library, reads_of
+from .guards import ATOMS, MISSING, Place, Watch, cell_value
+from .trace import Trace
+
+LIMIT = 1000
+"""Elements of one container that are watched one by one, and objects in all whose attributes are."""
+
+
+class Watcher:
+    """Collects, while functions run, what they read from outside."""
+
+    def __init__(self, trace: Trace):
+        self.trace = trace
+        self.watch = Watch()
+        self.decides = False
+        self._codes: set[tuple[int, int]] = set()
+        self._seen: dict[int, object] = {}  # everything looked into, kept alive so that ids stay its own
+        self._places: set[tuple[int, object]] = set()
+        self._objects: list = []
+        self._names: set[str] = {"__wrapped__", "__call__"}
+        self._every_attribute = False
+
+    def function_starts(self, code: CodeType, namespace: dict) -> None:
+        """A function of the user with this code and these globals begins to run."""
+        key = (id(code), id(namespace))
+        if key in self._codes:
+            return
+        self._codes.add(key)
+        self._seen[id(code)] = code
+        reads = reads_of(code)
+        self.decides |= reads.decides
+        self._every_attribute |= reads.every_attribute
+        new = reads.attributes - self._names
+        if new or reads.every_attribute:
+            self._names |= new
+            for found in list(self._objects):
+                self._look_at_attributes(found, self._wanted_names(found) if self._every_attribute else new)
+        for name in reads.globals:
+            if name in namespace or not hasattr(builtins, name):
+                self._add(self.watch.mappings, namespace, name, namespace.get(name, MISSING))
+
+    def look_into(self, *roots) -> None:
+        """Watches what can be reached from `roots`."""
+        todo = list(roots)
+        while todo:
+            value = todo.pop()
+            if isinstance(value, ATOMS) or value is MISSING or id(value) in self._seen:
+                continue
+            self._seen[id(value)] = value
+            todo.extend(self._inside(value))
+
+    def _add(self, places: list, holder, key, value) -> None:
+        place = (id(holder), key)
+        if place in self._places or (isinstance(value, ModuleType) and _of_library(value)):
+            return
+        self._places.add(place)
+        places.append(Place(holder, key, value))
+        self.look_into(value)
+
+    def _inside(self, value) -> Iterable:
+        """Watches the places inside one value; returns what is to be looked into next."""
+        match value:
+            case np.ndarray():
+                self.trace.watch(value)
+                return ()
+            case FunctionType():
+                return self._function(value)
+            case MethodType():
+                return value.__self__, value.__func__
+            case functools.partial():
+                return value.func, *value.args, *value.keywords.values()
+            case staticmethod() | classmethod():
+                return (value.__func__,)
+            case property():
+                return value.fget, value.fset
+            case dict():
+                self._length(value)
+                for key in list(value)[:LIMIT]:
+                    self._add(self.watch.mappings, value, key, value.get(key, MISSING))
+                return ()
+            case list():
+                self._length(value)
+                for index, element in enumerate(value[:LIMIT]):
+                    self._add(self.watch.items, value, index, element)
+                return ()
+            case tuple():
+                return value[:LIMIT]
+            case set() | frozenset():
+                self._length(value)
+                return ()
+        if self._has_own_attributes(value) and len(self._objects) < LIMIT:
+            self._objects.append(value)
+            self._look_at_attributes(value, self._wanted_names(value))
+        return ()
+
+    def _length(self, container) -> None:
+        if (id(container), len) not in self._places:
+            self._places.add((id(container), len))
+            self.watch.lengths.append(Place(container, None, len(container)))
+
+    def _function(self, function: FunctionType) -> Iterable:
+        if is_library(function.__code__.co_filename) and not hasattr(function, "__wrapped__"):
+            return ()
+        for cell in function.__closure__ or ():
+            self._add(self.watch.cells, cell, None, cell_value(cell))
+        if function.__defaults__:
+            self._add(self.watch.attributes, function, "__defaults__", function.__defaults__)
+        return (function.__kwdefaults__,) if function.__kwdefaults__ else ()
+
+    def _has_own_attributes(self, value) -> bool:
+        if isinstance(value, (type, ModuleType)):
+            module = value if isinstance(value, ModuleType) else _module_of(value)
+            return not _of_library(module)
+        kind = type(value)
+        if kind.__module__.split(".")[0] == "jitgrad" and not hasattr(value, "__wrapped__"):
+            return False  # a traced value, or machinery of ours
+        return hasattr(value, "__dict__") or any("__slots__" in vars(base) for base in kind.__mro__)
+
+    def _wanted_names(self, value) -> Iterable[str]:
+        if not self._every_attribute:
+            return self._names
+        return self._names.union(getattr(value, "__dict__", ()))
+
+    def _look_at_attributes(self, value, names: Iterable[str]) -> None:
+        """Watches those attributes that lie in a dict or a slot: no code of the user's runs."""
+        own = getattr(value, "__dict__", None)
+        classes = value.__mro__ if isinstance(value, type) else type(value).__mro__
+        for name in names:
+            if isinstance(own, dict) and name in own:
+                self._add(self.watch.mappings, own, name, own[name])
+                continue
+            for kind in classes:
+                if name in vars(kind):
+                    self._class_attribute(value, own, kind, name)
+                    break
+
+    def _class_attribute(self, value, own, kind: type, name: str) -> None:
+        found = vars(kind)[name]
+        if isinstance(found, MemberDescriptorType):
+            if value is not kind:
+                self._add(self.watch.attributes, value, name, getattr(value, name, MISSING))
+        elif _of_library(_module_of(kind)):
+            return
+        elif isinstance(found, (FunctionType, staticmethod, classmethod, property)):
+            self.look_into(found)  # methods: what they close over, not whether they are replaced
+        else:
+            if isinstance(own, dict):
+                self._add(self.watch.mappings, own, name, MISSING)
+            self._add(self.watch.mappings, vars(kind), name, found)
+
+
+def _module_of(kind: type) -> ModuleType | None:
+    return sys.modules.get(kind.__module__)
+
+
+def _of_library(module: ModuleType | None) -> bool:
+    """Whether the module is built in, of the standard library or of an installed package; a script is not."""
+    if module is None or module.__name__ == "__main__":
+        return module is None
+    return is_library(getattr(module, "__file__", None) or "<frozen ")

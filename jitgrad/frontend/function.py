@@ -1,0 +1,181 @@
+"""From a Python function to a graph: the function runs once on traced arrays, and what it read is noted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import tree
+from ..errors import UsageError
+from ..ir.aval import Aval
+from ..ir.graph import Graph, is_input, substitute
+from ..ir.node import Interning, Node, fresh_input, full, scope
+from .array import Array
+from .calls import listening
+from .captures import Watcher
+from .convert import connect
+from .guards import Guards, same_value
+from .trace import Captured, Trace, capture, outside_error, read_values, tracing
+
+EXACT_LIMIT = 1 << 15
+"""Up to this many bytes in all, watched arrays are compared element by element whenever the function takes branches."""
+
+connect(capture, read_values)
+
+
+class Argument(NamedTuple):
+    """A leaf of the arguments that the graph has an input for; `weak` is float for a Python float."""
+
+    aval: Aval
+    weak: type | None
+
+
+@dataclass(frozen=True)
+class Output:
+    """How the graph's outputs become what the function returned.
+
+    `places[k]` says which output leaf k is; a leaf that was no array is in `values[k]`, its place is None.
+    """
+
+    structure: Any
+    places: tuple[int | None, ...]
+    values: tuple
+
+    def build(self, arrays: Sequence) -> Any:
+        """The function's result, `arrays` being its traced leaves."""
+        leaves = [
+            value if place is None else arrays[place]
+            for place, value in zip(self.places, self.values, strict=True)
+        ]
+        return tree.unflatten(self.structure, leaves)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A function's graph: inputs are the arguments that are arrays, then the captured arrays of `guards`.
+
+    `repeatable` is False for a function that changes what it reads: its next call may compute something else.
+    """
+
+    graph: Graph
+    guards: Guards
+    output: Output
+    nodes: Interning
+    repeatable: bool
+
+
+def trace_function(body: Callable, roots: Iterable, leaves: Sequence, structure) -> Traced:
+    """The graph of `body(*args, **kwargs)`, where `leaves` and `structure` are those of (args, kwargs).
+
+    Leaves that are an `Argument` become traced arrays, others are passed as they are. `roots` are looked into for what
+    the function closes over.
+    """
+    with tracing() as trace:
+        watcher = Watcher(trace)
+        watcher.look_into(*roots)
+        inputs = [fresh_input(leaf.aval) if isinstance(leaf, Argument) else None for leaf in leaves]
+        result = _run(body, watcher, inputs, leaves, structure)
+        outputs, output = _read_result(result)
+        del result
+        return _finish(trace, watcher, [node for node in inputs if node is not None], outputs, output)
+
+
+def _run(body: Callable, watcher: Watcher, inputs: Sequence, leaves: Sequence, structure):
+    traced = [
+        leaf if node is None else Array(node, leaf.weak) for node, leaf in zip(inputs, leaves, strict=True)
+    ]
+    args, kwargs = tree.unflatten(structure, traced)
+    with listening(watcher.function_starts):
+        return body(*args, **kwargs)
+
+
+def _read_result(result) -> tuple[list[Node], Output]:
+    """The traced leaves of what the function returned, and how to build it again."""
+    leaves, structure = tree.flatten(result)
+    outputs: dict[Node, int] = {}
+    places, values = [], []
+    for leaf in leaves:
+        if isinstance(leaf, np.ndarray):
+            leaf = Array(capture(leaf))
+        if isinstance(leaf, Array):
+            places.append(outputs.setdefault(leaf.node, len(outputs)))
+            values.append(None)
+        else:
+            places.append(None)
+            values.append(leaf)
+    return list(outputs), Output(structure, tuple(places), tuple(values))
+
+
+def _finish(trace: Trace, watcher: Watcher, arguments: list, outputs: list, output: Output) -> Traced:
+    outside = trace.outside()
+    trace.check_unwritten(outside)
+    constants = {
+        captured.node: full(captured.array.flat[0], captured.node.aval)
+        for captured in trace.captured
+        if id(captured.array) not in outside and _is_uniform(captured)
+    }
+    graph = Graph(tuple(arguments), tuple(substitute(outputs, constants) if constants else outputs))
+    used = set(graph.nodes)
+    captured = [c for c in trace.captured if c.node in used]
+    graph = Graph((*arguments, *(c.node for c in captured)), graph.outputs)
+    _check_leaks(graph)
+    arrays = tuple(_now_or_then(c, outside) for c in captured)
+    guards = Guards(watcher.watch, arrays, tuple(a.shape for a in arrays), _exact(trace, watcher, outside))
+    return Traced(graph, guards, output, scope(), _is_repeatable(watcher))
+
+
+def _is_uniform(captured: Captured) -> bool:
+    """Whether every element is the same, so that the array is a constant spread out."""
+    array = _now_or_then(captured, set())
+    return array.size > 0 and bool((array == array.flat[0]).all()) and not np.signbit(array.flat[0])
+
+
+def _now_or_then(captured: Captured, outside: set[int]) -> np.ndarray:
+    """The array itself, or, when the function wrote to an array of its own later, what it held when it was used."""
+    seen = captured.seen[0]
+    if id(captured.array) in outside or not isinstance(seen, bytes) or captured.array.tobytes() == seen:
+        return captured.array
+    return np.frombuffer(seen, captured.array.dtype).reshape(captured.node.shape)
+
+
+def _exact(trace: Trace, watcher: Watcher, outside: set[int]) -> tuple:
+    """Which outside arrays must keep their contents: those that elements may have been read from by NumPy itself.
+
+    That cannot be seen directly. It shows in what came of it: arrays made inside the function (`2 * data`), NumPy
+    scalars, indices; less surely in branches and conversions to Python numbers.
+    """
+    made_inside = any(id(c.array) not in outside and not _is_counting(c.array) for c in trace.captured)
+    if trace.values_read or made_inside:
+        return tuple(trace.watched.values())
+    if watcher.decides and sum(array.nbytes for array, _ in trace.watched.values()) <= EXACT_LIMIT:
+        return tuple(trace.watched.values())
+    return ()
+
+
+def _is_counting(array: np.ndarray) -> bool:
+    """Whether the elements are all 0 or all 1 (and not bool), or integers counting up: made from nothing."""
+    if array.dtype.kind == "b" or array.size == 0:
+        return array.size == 0
+    if bool((array == array.flat[0]).all()):
+        return bool(array.flat[0] in (0, 1))
+    flat = array.reshape(-1)
+    return array.dtype.kind in "iu" and bool((np.diff(flat) == 1).all())
+
+
+def _is_repeatable(watcher: Watcher) -> bool:
+    changes = watcher.watch.changes()
+    return changes is not None and all(same_value(place.value, now) for place, now in changes)
+
+
+def _check_leaks(graph: Graph) -> None:
+    """Refuses values of traces that have ended."""
+    known = set(graph.inputs)
+    foreign = {node for node in graph.nodes if is_input(node) and node not in known}
+    if not foreign:
+        return
+    user = next((node for node in graph.nodes if not foreign.isdisjoint(node.operands)), None)
+    error = outside_error()
+    raise UsageError(error.what, error.todo, None if user is None else user.where)

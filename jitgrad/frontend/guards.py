@@ -1,0 +1,161 @@
+"""Whether what a traced function read from its surroundings is still the same, and which arrays it reads now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import CellType
+
+import numpy as np
+
+from .trace import contents, owner
+
+MISSING = object()
+ATOMS = (type(None), bool, int, float, complex, str, bytes, np.generic, np.dtype, np.ufunc, type(...), range, slice)
+
+
+class Place:
+    """One watched place: `holder[key]` held `value`."""
+
+    __slots__ = ("holder", "key", "value")
+
+    def __init__(self, holder, key, value):
+        self.holder, self.key, self.value = holder, key, value
+
+
+@dataclass
+class Watch:
+    """The watched places, by how they are read."""
+
+    mappings: list[Place] = field(default_factory=list)  # holder.get(key)
+    cells: list[Place] = field(default_factory=list)  # holder.cell_contents
+    items: list[Place] = field(default_factory=list)  # holder[key]
+    lengths: list[Place] = field(default_factory=list)  # len(holder)
+    attributes: list[Place] = field(default_factory=list)  # getattr(holder, key)
+
+    def places(self) -> list[Place]:
+        """Every place whose value is compared by identity."""
+        return self.mappings + self.cells + self.items + self.attributes
+
+    def unchanged(self) -> bool:
+        """Whether each place holds the very object that it held."""
+        try:
+            for place in self.mappings:
+                if place.holder.get(place.key, MISSING) is not place.value:
+                    return False
+            for place in self.cells:
+                if place.holder.cell_contents is not place.value:
+                    return False
+            for place in self.items:
+                if place.holder[place.key] is not place.value:
+                    return False
+            for place in self.lengths:
+                if len(place.holder) != place.value:
+                    return False
+            for place in self.attributes:
+                if getattr(place.holder, place.key, MISSING) is not place.value:
+                    return False
+        except (ValueError, IndexError):  # an emptied cell, a shorter list
+            return False
+        return True
+
+    def changes(self) -> list[tuple[Place, object]] | None:
+        """The places that hold another object now, with it; None when a list or dict has grown or shrunk."""
+        if any(len(place.holder) != place.value for place in self.lengths):
+            return None
+        found = []
+        for places, read in (
+            (self.mappings, lambda place: place.holder.get(place.key, MISSING)),
+            (self.cells, _cell_value),
+            (self.items, lambda place: place.holder[place.key]),
+            (self.attributes, lambda place: getattr(place.holder, place.key, MISSING)),
+        ):
+            for place in places:
+                now = read(place)
+                if now is not place.value:
+                    found.append((place, now))
+        return found
+
+
+def _cell_value(place: Place):
+    return cell_value(place.holder)
+
+
+def cell_value(cell: CellType):
+    """What the cell holds; MISSING when it is empty."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return MISSING
+
+
+def same_value(old, new) -> bool:
+    """Whether `new` can stand where `old` stood without anybody noticing: equal atoms of one type."""
+    if old is new:
+        return True
+    if type(old) is not type(new) or not isinstance(old, ATOMS):
+        return False
+    if isinstance(old, (float, complex)):  # 0.0 is not -0.0, and nan is nan
+        return repr(old) == repr(new)
+    if isinstance(old, np.generic):
+        return old.dtype == new.dtype and old.tobytes() == new.tobytes()
+    return bool(old == new)
+
+
+@dataclass
+class Guards:
+    """What must still hold for a program to be right, and the outside arrays that it reads.
+
+    `arrays` are passed to the program after the call's arguments; an array that was bound anew in all places where the
+    old one was takes its place. `exact` are arrays whose contents the trace depends on, with these contents.
+    """
+
+    watch: Watch
+    arrays: tuple[np.ndarray, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    exact: tuple[tuple[np.ndarray, object], ...] = ()
+
+    def current(self) -> tuple[np.ndarray, ...] | None:
+        """The outside arrays as they are now; None when something else has changed."""
+        if not self.watch.unchanged() and not self._adopt_changes():
+            return None
+        arrays = self.arrays
+        for array, shape in zip(arrays, self.shapes, strict=True):
+            if array.shape != shape:
+                return None
+        for array, seen in self.exact:
+            if contents(array) != seen:
+                return None
+        return arrays
+
+    def _adopt_changes(self) -> bool:
+        """Takes over new bindings that make no difference but for the elements of arrays."""
+        changes = self.watch.changes()
+        if changes is None:
+            return False
+        bound: dict[int, np.ndarray] = {}
+        for place, now in changes:
+            if same_value(place.value, now):
+                continue
+            if not self._may_replace(place.value, now) or bound.setdefault(id(place.value), now) is not now:
+                return False
+        if any(id(place.value) in bound for place in self._unchanged_places(changes)):
+            return False  # two names for one array are two arrays now
+        self.arrays = tuple(bound.get(id(array), array) for array in self.arrays)
+        for place, now in changes:
+            place.value = now
+        return True
+
+    def _unchanged_places(self, changes) -> list[Place]:
+        changed = {id(place) for place, _ in changes}
+        return [place for place in self.watch.places() if id(place) not in changed]
+
+    def _may_replace(self, old, new) -> bool:
+        """Whether the program could read `new` where it read `old`."""
+        if type(old) is not np.ndarray or type(new) is not np.ndarray:
+            return False
+        if (old.shape, old.strides, old.dtype) != (new.shape, new.strides, new.dtype):
+            return False
+        if new.flags.aligned != old.flags.aligned:
+            return False
+        views = any(array is not old and owner(array) is owner(old) for array in self.arrays)
+        return not views and not any(array is old for array, _ in self.exact)

@@ -1,0 +1,154 @@
+"""Operators between traced arrays and whatever else: the hot path of tracing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import UsageTypeError, UsageValueError
+from ..ir.aval import aval_of
+from ..ir.node import Node, call, full
+from .aliasing import check_unshared
+from .array import Array, check_scope
+from .convert import (
+    WEAK,
+    UsageOverflowError,
+    as_array,
+    broadcast_shapes,
+    cast,
+    kind_of,
+    number_in,
+    spread,
+    spread_number,
+)
+from .loops import _OPERATOR_LOOPS, COMPARISONS, Loop, operator_loop, ufunc_loop
+from .power import known_power
+
+# ufuncs for which the value of a Python number matters, not only its type.
+_BY_VALUE = COMPARISONS | {np.power}
+
+
+def operate(ufunc: np.ufunc, x, y):
+    """The operator of `ufunc` between x and y, of which at least one is an Array."""
+    x_shape = y_shape = ()
+    kind = type(x)
+    if kind is Array:
+        check_scope(x)
+        aval = x.node.aval
+        x_shape, x_kind = aval.shape, x.weak or aval.dtype
+    elif kind in WEAK:
+        x_kind = kind
+    elif (x := _operand_or_none(x)) is None:
+        return NotImplemented
+    else:
+        x_shape, x_kind = x.node.aval.shape, kind_of(x)
+    kind = type(y)
+    if kind is Array:
+        check_scope(y)
+        aval = y.node.aval
+        y_shape, y_kind = aval.shape, y.weak or aval.dtype
+    elif kind in WEAK:
+        y_kind = kind
+    elif (y := _operand_or_none(y)) is None:
+        return NotImplemented
+    else:
+        y_shape, y_kind = y.node.aval.shape, kind_of(y)
+    kinds = (x_kind, y_kind)
+    loop = _OPERATOR_LOOPS.get((ufunc, kinds)) or operator_loop(ufunc, kinds)
+    shape = x_shape if x_shape == y_shape else broadcast_shapes(x_shape, y_shape)
+    if ufunc in _BY_VALUE:
+        return Array(_by_value(loop, x, y, shape, scalars=shape == ()), loop.weak)
+    operands = loop.operands
+    return Array(loop.build(operand_node(x, operands[0], shape), operand_node(y, operands[1], shape)), loop.weak)
+
+
+def operate_one(ufunc: np.ufunc, x: Array) -> Array:
+    """The unary operator of `ufunc`."""
+    check_scope(x)
+    loop = operator_loop(ufunc, (kind_of(x),))
+    return Array(loop.build(cast(x.node, loop.operands[0])), loop.weak)
+
+
+def operate_in_place(ufunc: np.ufunc, x: Array, y):
+    """x op= y: the handle takes the new value, as every name of NumPy's array would; a scalar is replaced, not changed.
+
+    0-d values are taken for NumPy's scalars, which are immutable.
+    """
+    check_unshared(x)
+    if not x.node.aval.shape:
+        return operate(ufunc, x, y)
+    (result,) = call_elementwise(ufunc, (x, y))
+    store(x, result, ufunc)
+    return x
+
+
+def call_elementwise(ufunc: np.ufunc, inputs, signature: tuple | None = None, casting="same_kind") -> tuple[Array, ...]:
+    """The results of the ufunc's call: promotion, broadcasting, then the loop."""
+    values = [value if type(value) in WEAK else as_array(value) for value in inputs]
+    kinds = tuple([kind_of(value) if type(value) is Array else type(value) for value in values])
+    loop = ufunc_loop(ufunc, kinds, signature, casting)
+    shape = broadcast_shapes(*[value.node.aval.shape if type(value) is Array else () for value in values])
+    if ufunc in _BY_VALUE:
+        return (Array(_by_value(loop, *values, shape, scalars=False)),)
+    result = loop.build(*[operand_node(v, dtype, shape) for v, dtype in zip(values, loop.operands, strict=True)])
+    return tuple(map(Array, result)) if type(result) is tuple else (Array(result),)
+
+
+def operand_node(value, dtype: np.dtype, shape: tuple[int, ...]) -> Node:
+    """An Array or a Python number as an operand of a loop: of this dtype and shape."""
+    if type(value) is not Array:
+        return spread_number(value, dtype, shape)
+    node = value.node
+    aval = node.aval
+    if aval.dtype is not dtype and aval.dtype != dtype:
+        node = call("cast", node, dtype=dtype)
+    return node if aval.shape == shape else spread(node, shape)
+
+
+def _operand_or_none(value) -> Array | None:
+    """A traced array, or None where the other operand's class wants to deal with it (its __array_ufunc__ is None)."""
+    return None if getattr(value, "__array_ufunc__", True) is None else as_array(value)
+
+
+def store(target: Array, result: Array, ufunc: np.ufunc) -> None:
+    """Rebinds `target` to `result` as NumPy would store it: cast by the same_kind rule, broadcast, never broadcasting
+    the target."""
+    check_unshared(target)
+    have, want = result.node.aval, target.node.aval
+    if not np.can_cast(have.dtype, want.dtype, "same_kind"):
+        raise UsageTypeError(
+            f"cannot cast the output of {ufunc.__name__} from {have.dtype} to {want.dtype} in place",
+            f"Write it as a new array (y = y op x), or start from y.astype({have.dtype}).",
+        )
+    if broadcast_shapes(have.shape, want.shape) != want.shape:
+        raise UsageValueError(
+            f"an array of shape {want.shape} cannot take the result of shape {have.shape} in place",
+            "Write it as a new array: y = y op x.",
+        )
+    target.node = spread(cast(result.node, want.dtype), want.shape)
+
+
+# --- operations that look at the value of a Python number
+
+
+def _by_value(loop: Loop, x, y, shape: tuple[int, ...], scalars: bool) -> Node:
+    if loop.ufunc is np.power:
+        found = _known_power(loop, x, y, shape, scalars)
+        if found is not None:
+            return found
+    elif type(x) is int or type(y) is int:
+        try:
+            return loop.build(operand_node(x, loop.operands[0], shape), operand_node(y, loop.operands[1], shape))
+        except UsageOverflowError:
+            return _compared_out_of_range(loop, x, y, shape)
+    return loop.build(operand_node(x, loop.operands[0], shape), operand_node(y, loop.operands[1], shape))
+
+
+def _known_power(loop: Loop, x, y, shape: tuple[int, ...], scalars: bool) -> Node | None:
+    exponent = number_in(y.node) if type(y) is Array else y
+    return None if exponent is None else known_power(operand_node(x, loop.operands[0], shape), exponent, scalars)
+
+
+def _compared_out_of_range(loop: Loop, x, y, shape: tuple[int, ...]) -> Node:
+    """A comparison with a Python integer beyond all values of the other's dtype: as that of its sign with 0."""
+    signs = [(value > 0) - (value < 0) if type(value) is int else 0 for value in (x, y)]
+    return full(bool(loop.ufunc(*signs)), aval_of(shape, np.bool_))

@@ -1,0 +1,107 @@
+"""A graph: which nodes come in, which go out, and walks over what lies between. All walks are iterative."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from .node import INPUT, Node, apply, blamed_on
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """`outputs` as functions of `inputs`."""
+
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        """Every node that the outputs need, inputs included, operands before their users."""
+        return topological(self.outputs)
+
+    def rebuild(self, rewrite: Callable[[Node], Node]) -> Graph:
+        """The graph with each node, its operands already rewritten, replaced by `rewrite(node)`."""
+        done: dict[Node, Node] = {}
+        for node in self.nodes:
+            done[node] = rewrite(with_operands(node, done))
+        return Graph(self.inputs, tuple(done[node] for node in self.outputs))
+
+    def users(self) -> dict[Node, list[Node]]:
+        """For each node, the nodes that read it, once per operand place."""
+        users: dict[Node, list[Node]] = {node: [] for node in self.nodes}
+        for node in self.nodes:
+            for operand in node.operands:
+                users[operand].append(node)
+        return users
+
+
+def topological(roots: Iterable[Node]) -> list[Node]:
+    """All nodes under `roots`, operands before their users, in a reproducible order."""
+    order: list[Node] = []
+    seen: set[Node] = set()
+    for root in roots:
+        stack: list = [root]
+        while stack:
+            node = stack.pop()
+            if type(node) is tuple:  # all operands are done
+                order.append(node[0])
+                continue
+            if node in seen:
+                continue
+            seen.add(node)
+            if not node.operands:
+                order.append(node)
+                continue
+            stack.append((node,))
+            stack.extend(operand for operand in reversed(node.operands) if operand not in seen)
+    return order
+
+
+def with_operands(node: Node, replaced: dict[Node, Node]) -> Node:
+    """`node` on the operands' replacements; `node` itself where none was replaced."""
+    operands = tuple(replaced.get(operand, operand) for operand in node.operands)
+    if operands == node.operands:
+        return node
+    with blamed_on(node.where):
+        return apply(node.primitive, *operands, **node.params)
+
+
+def substitute(roots: Iterable[Node], replaced: dict[Node, Node]) -> list[Node]:
+    """`roots` with leaves exchanged as `replaced` says."""
+    roots = list(roots)
+    done = dict(replaced)
+    for node in topological(roots):
+        if node not in done:
+            done[node] = with_operands(node, done)
+    return [done[root] for root in roots]
+
+
+def depends_on(roots: Iterable[Node], leaves: Iterable[Node]) -> set[Node]:
+    """The nodes under `roots` that depend on one of `leaves`, those leaves included."""
+    found = set(leaves)
+    for node in topological(roots):
+        if any(operand in found for operand in node.operands):
+            found.add(node)
+    return found
+
+
+def structure(graph: Graph, shapes: bool = True) -> tuple:
+    """A hashable value, equal for two graphs exactly if they are the same but for node identity and source lines."""
+    number = {node: index for index, node in enumerate(graph.nodes)}
+    rows = tuple(
+        (
+            node.primitive.name,
+            tuple(number[operand] for operand in node.operands),
+            (node.params["value"].tobytes(),) if "value" in node.params else tuple(node.params.values()),
+            node.aval if shapes else node.aval.dtype,
+        )
+        for node in graph.nodes
+    )
+    inputs = tuple(number.get(node, ("unused", node.aval)) for node in graph.inputs)
+    return inputs, rows, tuple(number[node] for node in graph.outputs)
+
+
+def is_input(node: Node) -> bool:
+    return node.primitive is INPUT

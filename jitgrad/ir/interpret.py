@@ -1,0 +1,88 @@
+"""Runs a graph with NumPy, node by node: the oracle of the tests, and what answers a first small call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import InternalError, UsageIndexError
+from .graph import Graph
+from .node import CONSTANT, Node
+
+
+def run(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The outputs of `graph` for `arrays` in place of its inputs, as fresh C-contiguous arrays.
+
+    `arrays` have the inputs' shapes and dtypes. No floating-point warnings are emitted.
+    Raises UsageIndexError for an index outside the array that it points into.
+    """
+    values: dict[Node, np.ndarray] = {}
+    for node, array in zip(graph.inputs, arrays, strict=True):
+        if array.shape != node.shape or array.dtype != node.dtype:
+            raise InternalError(f"input of {node.aval} got shape {array.shape}, dtype {array.dtype}", node.where)
+        values[node] = array
+    dying = _last_uses(graph)
+    with np.errstate(all="ignore"):
+        for node in graph.nodes:
+            if node not in values:
+                values[node] = _evaluate(node, values)
+            for operand in dying.get(node, ()):
+                del values[operand]
+    return _fresh([values[node] for node in graph.outputs], arrays)
+
+
+def _last_uses(graph: Graph) -> dict[Node, list[Node]]:
+    """For each node, the operands that nobody reads after it."""
+    kept = set(graph.outputs)
+    dying: dict[Node, list[Node]] = {}
+    for node in reversed(graph.nodes):
+        last = [operand for operand in dict.fromkeys(node.operands) if operand not in kept]
+        if last:
+            dying[node] = last
+            kept.update(last)
+    return dying
+
+
+def _evaluate(node: Node, values: dict[Node, np.ndarray]) -> np.ndarray:
+    if node.primitive is CONSTANT:
+        return np.asarray(node.params["value"])
+    operands = [values[operand] for operand in node.operands]
+    try:
+        result = np.asarray(node.primitive.reference(*operands, **node.params))
+    except IndexError:
+        raise index_error(node, operands) from None
+    if result.dtype != node.dtype or result.shape != node.shape:
+        found = f"{result.dtype} of shape {result.shape}"
+        raise InternalError(f"{node.primitive.name} gave {found} where {node.aval} is declared", node.where)
+    return result
+
+
+def index_error(node: Node, operands: Sequence[np.ndarray]) -> Exception:
+    """The error for the first index outside, of a gather or scatter_add with these operand values."""
+    array, *rest = operands
+    indices = rest if node.primitive.name == "gather" else rest[1:]
+    for axis, index in enumerate(indices):
+        size = array.shape[axis]
+        outside = (index < -size) | (index >= size)
+        if outside.any():
+            wrong = int(index[outside].flat[0])
+            return UsageIndexError(
+                f"index {wrong} is out of bounds for axis {axis} with size {size}",
+                "Indices count from 0, or from the end if negative.",
+                node.where,
+            )
+    return InternalError(f"{node.primitive.name} failed on indices that are inside", node.where)
+
+
+def _fresh(results: list[np.ndarray], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The results as arrays that share memory with nothing."""
+    seen = {id(array) for array in arrays}
+    fresh = []
+    for result in results:
+        owned = result.base is None and result.flags.c_contiguous and result.flags.writeable
+        if not owned or id(result) in seen:
+            result = result.copy(order="C")
+        seen.add(id(result))
+        fresh.append(result)
+    return fresh

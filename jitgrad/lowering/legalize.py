@@ -1,0 +1,39 @@
+"""Graph to graph, last step before fusion: afterwards every view is strided and every output has memory of its own."""
+
+from __future__ import annotations
+
+from ..ir.graph import Graph, with_operands
+from ..ir.node import Node, apply
+from ..ir.primitive import Leaf, Primitive, Scalar, View
+from .access import Accesses, contiguous_strides
+
+COPY = Primitive(
+    "copy",
+    reference=lambda x: x.copy(),
+    aval=lambda x: x,
+    code=Scalar(lambda emit, x: x, cost=0),
+    doc="x again, in memory of its own (made by lowering only).",
+)
+
+
+def legalize(graph: Graph, layouts: dict[Node, tuple[int, ...]]) -> Graph:
+    """Copies put in where a view cannot be had by strides, and where an output is an input, a view, or another output."""
+    accesses = Accesses(layouts)
+    done: dict[Node, Node] = {}
+    for node in graph.nodes:
+        changed = with_operands(node, done)
+        if isinstance(node.primitive.code, View) and accesses.of(changed) is None:
+            changed = apply(node.primitive, apply(COPY, changed.operands[0]), **node.params)
+        done[node] = changed
+    outputs: list[Node] = []
+    for output in graph.outputs:
+        output = done[output]
+        while isinstance(output.primitive.code, Leaf | View) or output in outputs:
+            output = apply(COPY, output)
+        outputs.append(output)
+    return Graph(graph.inputs, tuple(outputs))
+
+
+def is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Whether these are the strides of a C-ordered array (extents of 1 may have any)."""
+    return all(e == 1 or a == b for e, a, b in zip(shape, strides, contiguous_strides(shape), strict=True))

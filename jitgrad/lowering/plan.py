@@ -1,0 +1,200 @@
+"""The plan of one graph: the order of calls, and where every buffer lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..ir.graph import Graph
+from ..ir.node import Node, full
+from ..ir.primitive import Library, Place, ScatterAdd
+from .access import Access, Accesses
+from .build import KernelBuilder, covers_whole
+from .fuse import Fusion, Home, fuse
+from .kernel import Binding, Kernel
+from .legalize import legalize
+
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+
+
+@dataclass(frozen=True)
+class KernelStep:
+    """One call of a kernel. `writes` are the nodes whose buffers it fills, in part or whole."""
+
+    kernel: Kernel
+    binding: Binding
+    writes: tuple[Node, ...]
+
+    @property
+    def touches(self) -> tuple[Node, ...]:
+        return self.binding.buffers
+
+
+@dataclass(frozen=True)
+class RoutineStep:
+    """One call of a library routine for `node`, its operands where the accesses say."""
+
+    routine: str
+    node: Node
+    operands: tuple[Access, ...]
+
+    @property
+    def writes(self) -> tuple[Node, ...]:
+        return (self.node,)
+
+    @property
+    def touches(self) -> tuple[Node, ...]:
+        return (self.node, *(access.base for access in self.operands))
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a buffer lies: which base address (`slot`) and how many bytes after it."""
+
+    slot: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is needed to run a graph of one size, but for the machine code.
+
+    Base addresses (slots): the inputs in order, then the outputs, then the arena of `arena_bytes`.
+    scratch[k] is the offset in the arena of step k's scratch, or -1.
+    """
+
+    graph: Graph
+    steps: tuple[KernelStep | RoutineStep, ...]
+    buffers: dict[Node, Slot]
+    arena_bytes: int
+    scratch: tuple[int, ...]
+    fusion: Fusion
+
+
+def make_plan(graph: Graph, layouts: dict[Node, tuple[int, ...]], scratch_bytes: Callable[[RoutineStep], int]) -> Plan:
+    """The plan of `graph`; `layouts` are the strides of inputs that are not C-ordered, `scratch_bytes` what a routine
+    of the target needs for itself."""
+    graph = legalize(graph, layouts)
+    accesses = Accesses(layouts)
+    fusion = fuse(graph)
+    steps = [step for _, step in sorted(_steps(fusion, accesses), key=lambda timed: timed[0])]
+    buffers, arena, scratch = _allocate(graph, steps, scratch_bytes)
+    return Plan(graph, tuple(steps), buffers, arena, tuple(scratch), fusion)
+
+
+# --- the order of calls
+
+
+def _steps(fusion: Fusion, accesses: Accesses):
+    """(time, step) of every call; steps of one time are independent but for their last component."""
+    count = 0
+    homes = {**fusion.computed, **fusion.folds, **fusion.pieces}
+    for home in sorted(homes):
+        if not _has_roots(fusion, home):
+            continue
+        kernel, binding = KernelBuilder(fusion, accesses, home).build()
+        count += 1
+        yield (*home.time, 1, count), _kernel_step(kernel, binding)
+    for node in fusion.graph.nodes:
+        count += 1
+        yield from _node_steps(fusion, accesses, node, count)
+
+
+def _node_steps(fusion: Fusion, accesses: Accesses, node: Node, count: int):
+    """The steps of a node that is no part of a home."""
+    code, level = node.primitive.code, fusion.level[node]
+    if isinstance(code, Library):
+        operands = tuple(accesses.of(operand) for operand in node.operands)
+        yield (level, 0, 1, count), RoutineStep(code.routine, node, operands)
+    elif isinstance(code, ScatterAdd):
+        yield (level, 0, 0, count), _filled(fusion, accesses, node, node.operands[0], level)
+        builder = KernelBuilder(fusion, accesses, Home(level, node.operands[1].shape))
+        yield (level, 0, 1, count), _kernel_step(*builder.build_scatter(node))
+    elif isinstance(code, Place) and not covers_whole(node):
+        times = [home.time for home, pieces in fusion.pieces.items() if any(place is node for _, place, _ in pieces)]
+        yield (*min(times), 0, count), _filled(fusion, accesses, node, full(0, node.aval), min(times)[0])
+
+
+def _has_roots(fusion: Fusion, home: Home) -> bool:
+    return bool(
+        home in fusion.folds
+        or home in fusion.pieces
+        or any(fusion.stored.get(node) == home for node in fusion.computed.get(home, ()))
+    )
+
+
+def _filled(fusion: Fusion, accesses: Accesses, target: Node, source: Node, level: int) -> KernelStep:
+    """A kernel that copies `source` into the buffer of `target`, which has its shape."""
+    builder = KernelBuilder(fusion, accesses, Home(level, target.shape))
+    return _kernel_step(*builder.build_copy(source, target))
+
+
+def _kernel_step(kernel: Kernel, binding: Binding) -> KernelStep:
+    slots = [store.slot for store in kernel.stores] + [fold.slot for fold in kernel.folds]
+    return KernelStep(kernel, binding, tuple(dict.fromkeys(binding.buffers[slot] for slot in slots)))
+
+
+# --- buffers
+
+
+def buffer_bytes(node: Node) -> int:
+    return max(1, node.aval.size) * node.dtype.itemsize
+
+
+def _allocate(graph: Graph, steps: list, scratch_bytes: Callable[[RoutineStep], int]):
+    """Buffers by liveness: a buffer is taken before its first step and given back after its last."""
+    buffers = {node: Slot(slot, 0) for slot, node in enumerate(graph.inputs)}
+    buffers |= {node: Slot(len(graph.inputs) + slot, 0) for slot, node in enumerate(graph.outputs)}
+    arena_slot = len(graph.inputs) + len(graph.outputs)
+    last = {node: index for index, step in enumerate(steps) for node in step.touches}
+    dying: dict[int, list[Node]] = {}
+    for node, index in last.items():
+        if node not in buffers:
+            dying.setdefault(index, []).append(node)
+    arena, scratch = _Arena(), []
+    for index, step in enumerate(steps):
+        for node in step.writes:
+            if node not in buffers:
+                buffers[node] = Slot(arena_slot, arena.take(buffer_bytes(node)))
+        need = scratch_bytes(step) if isinstance(step, RoutineStep) else 0
+        scratch.append(arena.take(need) if need else -1)
+        if need:
+            arena.give(scratch[-1], need)
+        for node in dying.get(index, ()):
+            arena.give(buffers[node].offset, buffer_bytes(node))
+    return buffers, arena.size, scratch
+
+
+class _Arena:
+    """First-fit allocation of offsets; neighbouring free pieces are joined."""
+
+    def __init__(self):
+        self.size = 0
+        self._free: list[tuple[int, int]] = []  # (offset, bytes), by offset
+
+    def take(self, size: int) -> int:
+        size = _rounded(size)
+        for k, (offset, free) in enumerate(self._free):
+            if free >= size:
+                self._free[k : k + 1] = [(offset + size, free - size)] if free > size else []
+                return offset
+        offset = self.size
+        if self._free and sum(self._free[-1]) == self.size:  # grow the last free piece
+            offset = self._free.pop()[0]
+        self.size = offset + size
+        return offset
+
+    def give(self, offset: int, size: int) -> None:
+        pieces = sorted([*self._free, (offset, _rounded(size))])
+        joined = [pieces[0]]
+        for piece in pieces[1:]:
+            start, length = joined[-1]
+            if start + length == piece[0]:
+                joined[-1] = (start, length + piece[1])
+            else:
+                joined.append(piece)
+        self._free = joined
+
+
+def _rounded(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,299 @@
+"""Builders that the functions of this package share: arguments to nodes, axes, equal shapes, one node per step.
+
+The functions are written on nodes: `@implementation(np.f)` turns their results into traced arrays at the border, and
+leaves the function itself for use by other functions. `node_of` takes what a user may pass.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from math import prod
+
+import numpy as np
+
+from .. import ops
+from ..errors import Limitation, UsageIndexError, UsageTypeError, UsageValueError
+from ..frontend import convert
+from ..frontend.array import Array
+from ..frontend.convert import as_array, broadcast_shapes
+from ..frontend.registry import implements
+from ..ir.aval import aval_of
+from ..ir.node import Node, call, full, like
+from ..ops import cast, iota, reshape, transpose
+
+BOOL, INT, FLOAT = np.dtype(np.bool_), np.dtype(np.int64), np.dtype(np.float64)
+NOT_GIVEN = np._NoValue
+
+
+class UsageAxisError(UsageValueError, UsageIndexError):
+    """An axis that the array does not have (as NumPy's AxisError: a ValueError and an IndexError)."""
+
+
+# --- the border between the user's values and nodes
+
+
+def implementation(*functions: Callable) -> Callable[[Callable], Callable]:
+    """Registers the decorated function, written on nodes, as what `functions` of NumPy do with traced values."""
+
+    def register(body: Callable) -> Callable:
+        @functools.wraps(body)
+        def on_arrays(*args, **kwargs):
+            return wrap(body(*args, **kwargs))
+
+        implements(*dict.fromkeys(functions))(on_arrays)
+        return body
+
+    return register
+
+
+def wrap(result):
+    """Nodes, also in tuples and lists, as traced arrays; anything else as it is."""
+    if isinstance(result, Node):
+        return Array(result)
+    if isinstance(result, (tuple, list)):
+        parts = [wrap(part) for part in result]
+        return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
+    return result
+
+
+def node_of(value) -> Node:
+    """The node of anything that can stand for an array: traced, plain, a number, a nest of lists of these."""
+    return value if isinstance(value, Node) else as_array(value).node
+
+
+def real_node(value, what: str) -> Node:
+    """`node_of`, refusing complex values, whose rule `what` would need."""
+    node = node_of(value)
+    if node.dtype.kind == "c":
+        raise Limitation(f"np.{what} of complex values is not supported", "Split it into real and imaginary parts.")
+    return node
+
+
+def refuse_out(out) -> None:
+    """`out=` names a buffer that a traced value cannot be stored in."""
+    if out is not None:
+        raise UsageTypeError("out= cannot be used with traced values", "Assign the result: y = np.f(x).")
+
+
+def is_traced(value) -> bool:
+    """Whether `value` is known only when the traced function runs."""
+    return isinstance(value, (Array, Node))
+
+
+def static_array(value, what: str, dtype=None) -> np.ndarray:
+    """`value` as a plain array; an error when the result's shape would hang on a traced value."""
+    if contains_traced(value):
+        raise Limitation(f"{what} must not be a traced value: the shape of the result depends on it",
+                         "Pass plain integers, or compute it outside of the differentiated function.")
+    return np.asarray(value, dtype)
+
+
+def contains_traced(value) -> bool:
+    """Whether a traced value is anywhere in a nest of lists and tuples."""
+    return isinstance(value, Node) or convert.contains_traced(value)
+
+
+# --- dtypes
+
+
+def _wrapped(value):
+    return Array(value) if isinstance(value, Node) else value
+
+
+def result_dtype(*values) -> np.dtype:
+    """NumPy's result type: Python numbers, traced or not, are weak."""
+    return convert.result_dtype(*[convert.kind_of(as_array(_wrapped(value))) for value in values])
+
+
+def common(*values) -> list[Node]:
+    """The nodes of all values in their result type; shapes stay."""
+    return convert.promote_dtypes(*map(_wrapped, values))
+
+
+def floating(x: Node) -> Node:
+    """x itself if it is float or complex, else as float64: what NumPy computes means and norms in."""
+    return x if x.dtype.kind in "fc" else cast(x, FLOAT)
+
+
+def lowest(dtype: np.dtype):
+    """What no value of `dtype` lies under."""
+    return -np.inf if dtype.kind == "f" else False if dtype.kind == "b" else np.iinfo(dtype).min
+
+
+def highest(dtype: np.dtype):
+    """What no value of `dtype` lies above."""
+    return np.inf if dtype.kind == "f" else True if dtype.kind == "b" else np.iinfo(dtype).max
+
+
+# --- axes and shapes
+
+
+def axis_of(axis, ndim: int) -> int:
+    """A non-negative axis."""
+    axis = operator.index(axis)
+    if not -ndim <= axis < ndim:
+        raise UsageAxisError(f"axis {axis} is out of bounds for array of dimension {ndim}")
+    return axis % ndim
+
+
+def axes_of(axis, ndim: int) -> tuple[int, ...]:
+    """Non-negative axes from None (all), an int or a sequence of ints, sorted."""
+    if axis is None:
+        return tuple(range(ndim))
+    return tuple(sorted(ordered_axes(axis, ndim)))
+
+
+def ordered_axes(axis, ndim: int) -> tuple[int, ...]:
+    """Non-negative axes in the order given; no axis twice."""
+    if not isinstance(axis, (tuple, list)):
+        return (axis_of(axis, ndim),)
+    axes = tuple(axis_of(one, ndim) for one in axis)
+    if len(set(axes)) != len(axes):
+        raise UsageValueError(f"an axis is named twice in {tuple(axis)}")
+    return axes
+
+
+def shape_of(shape) -> tuple[int, ...]:
+    """A shape from an int or a sequence of ints."""
+    if hasattr(shape, "__index__") and not isinstance(shape, np.ndarray):
+        return (operator.index(shape),)
+    return tuple(operator.index(extent) for extent in shape)
+
+
+def spread(x: Node, shape: tuple[int, ...]) -> Node:
+    """x broadcast to `shape`, axes counted from the last."""
+    if x.shape == shape:
+        return x
+    fits = x.ndim <= len(shape) and all(e in (1, n) for e, n in zip(x.shape[::-1], shape[::-1], strict=False))
+    if not fits:
+        raise UsageValueError(f"an array of shape {x.shape} cannot be broadcast to shape {shape}")
+    return ops.broadcast_to(x, shape)
+
+
+def spread_all(*nodes: Node) -> list[Node]:
+    """All nodes broadcast to their common shape."""
+    shape = broadcast_shapes(*[node.shape for node in nodes])
+    return [spread(node, shape) for node in nodes]
+
+
+def keep(y: Node, shape: tuple[int, ...], axes: tuple[int, ...], keepdims) -> Node:
+    """y, reduced over `axes` of `shape`, with those axes put back as 1 if `keepdims`."""
+    if not keepdims:
+        return y
+    return reshape(y, tuple(1 if axis in axes else extent for axis, extent in enumerate(shape)))
+
+
+# --- one node each
+
+
+def flat(x: Node) -> Node:
+    return reshape(x, (x.aval.size,))
+
+
+def flat_unless(x: Node, axis) -> tuple[Node, int]:
+    """NumPy's reading of `axis=None`: the flattened array and axis 0."""
+    return (flat(x), 0) if axis is None else (x, axis_of(axis, x.ndim))
+
+
+def move(x: Node, source: tuple[int, ...], destination: tuple[int, ...]) -> Node:
+    """x with the axes `source` at the places `destination`; the others keep their order."""
+    order = [axis for axis in range(x.ndim) if axis not in source]
+    for place, axis in sorted(zip(destination, source, strict=True)):
+        order.insert(place, axis)
+    return transpose(x, tuple(order))
+
+
+def insert_axis(x: Node, axis: int) -> Node:
+    """x with a new axis of extent 1 at the non-negative place `axis`."""
+    return reshape(x, x.shape[:axis] + (1,) + x.shape[axis:])
+
+
+def part(x: Node, axis: int, start: int, count: int, step: int = 1) -> Node:
+    """x[start], x[start + step], ...: `count` of them along `axis`; `start` is not negative."""
+    return ops.slice_axis(x, axis, start if count else 0, count, step)
+
+
+def at(x: Node, axis: int, index: int) -> Node:
+    """x[index] along `axis`, which goes away; `index` may be negative."""
+    taken = part(x, axis, index % x.shape[axis], 1)
+    return reshape(taken, x.shape[:axis] + x.shape[axis + 1 :])
+
+
+def join(nodes: Sequence[Node], axis: int) -> Node:
+    """The nodes, of one dtype, one after the other along `axis`."""
+    return ops.concatenate(list(nodes), axis)
+
+
+def total(x: Node, axes: tuple[int, ...]) -> Node:
+    """The sum over `axes`."""
+    return ops.reduce_sum(x, axes)
+
+
+def select(condition: Node, x, y) -> Node:
+    """x where the condition holds, else y; one of them may be a Python number."""
+    if not isinstance(x, Node):
+        x = like(y, x)
+    return ops.select(*spread_all(condition, x, like(x, y)))
+
+
+def equal(x: Node, y) -> Node:
+    x, y = spread_all(x, like(x, y))
+    return opposite(call("logical_xor", x, y)) if x.dtype == BOOL else call("equal", x, y)
+
+
+def nonzero(x: Node) -> Node:
+    """x != 0 as bool: nan is not zero."""
+    return x if x.dtype == BOOL else call("not_equal", x, like(x, 0))
+
+
+def both(x: Node, y: Node) -> Node:
+    return call("logical_and", *spread_all(x, y))
+
+
+def either(x: Node, y: Node) -> Node:
+    return call("logical_or", *spread_all(x, y))
+
+
+def opposite(x: Node) -> Node:
+    return call("logical_not", x)
+
+
+def plus(x: Node, y: Node) -> Node:
+    """x + y broadcast; on bool it is `or`, as NumPy's."""
+    x, y = spread_all(x, y)
+    return either(x, y) if x.dtype == BOOL else x + y
+
+
+def minus(x: Node, y: Node) -> Node:
+    x, y = spread_all(x, y)
+    return x - y
+
+
+def times(x: Node, y: Node) -> Node:
+    """x * y broadcast; on bool it is `and`, as NumPy's."""
+    x, y = spread_all(x, y)
+    return both(x, y) if x.dtype == BOOL else x * y
+
+
+def over(x: Node, y: Node) -> Node:
+    x, y = spread_all(x, y)
+    return x / y
+
+
+def safe_sqrt(x: Node) -> Node:
+    """sqrt(x), whose derivative at x = 0 is taken as 0: the choice for norms and standard deviations, where x = 0 is
+    the minimum of a convex function and 0 the smallest subgradient."""
+    zero = equal(x, 0)
+    return select(zero, 0, call("sqrt", select(zero, 1, x)))
+
+
+def filled(shape: tuple[int, ...], value, dtype) -> Node:
+    """`value` at every place."""
+    return full(value, aval_of(shape, dtype))
+
+
+def count_along(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
+    """How many elements are reduced into one."""
+    return prod(shape[axis] for axis in axes)

@@ -1,0 +1,470 @@
+"""NumPy's statistics: means, variances, order statistics, covariances."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+
+from ..errors import Limitation, UsageTypeError, UsageValueError
+from ..ir.node import Node, call
+from ._build import (
+    BOOL,
+    FLOAT,
+    INT,
+    NOT_GIVEN,
+    at,
+    axes_of,
+    axis_of,
+    both,
+    cast,
+    common,
+    count_along,
+    equal,
+    flat,
+    floating,
+    implementation,
+    insert_axis,
+    is_traced,
+    join,
+    keep,
+    minus,
+    move,
+    node_of,
+    nonzero,
+    opposite,
+    over,
+    part,
+    plus,
+    real_node,
+    reduce,
+    refuse_out,
+    reshape,
+    result_dtype,
+    safe_sqrt,
+    select,
+    spread,
+    times,
+    total,
+    transpose,
+)
+from .reductions import masked, sum_
+
+
+# --- means and variances
+
+
+def _counts(x: Node, mask: Node | None, axes: tuple[int, ...], dtype, ddof=0) -> Node | float:
+    """How many elements count in each mean, less `ddof`, never below 0: a number, or a node where a mask decides."""
+    if mask is None:
+        return count_along(x.shape, axes) - ddof if is_traced(ddof) else max(count_along(x.shape, axes) - ddof, 0)
+    counts = keep(total(cast(mask, dtype), axes), x.shape, axes, True)
+    return call("maximum", counts - ddof, counts * 0) if ddof else counts
+
+
+def _divided(x: Node, count) -> Node:
+    return over(x, count) if isinstance(count, Node) else x / count
+
+
+def _mask_of(x: Node, where) -> Node | None:
+    return None if where is True else spread(nonzero(node_of(where)), x.shape)
+
+
+def _working(x: Node, dtype) -> tuple[Node, np.dtype]:
+    """x in the dtype that its mean is computed in, and the dtype of the result. Half precision is summed in single."""
+    final = np.dtype(dtype) if dtype is not None else floating(x).dtype
+    working = np.dtype(np.float32) if final == np.float16 else final if final.kind in "fc" else FLOAT
+    return cast(cast(x, final) if dtype is not None else x, working), final
+
+
+def _mean(x: Node, mask: Node | None, axes: tuple[int, ...]) -> Node:
+    """sum / n with the reduced axes kept."""
+    clean = x if mask is None else select(mask, x, 0)
+    return _divided(keep(total(clean, axes), x.shape, axes, True), _counts(x, mask, axes, x.dtype))
+
+
+def _variance(x: Node, mask: Node | None, axes: tuple[int, ...], ddof, mean=None) -> Node:
+    """sum (x - mean)^2 / (n - ddof) in two passes, with the reduced axes kept."""
+    center = _mean(x, mask, axes) if mean is None else cast(node_of(mean), x.dtype)
+    deviation = minus(x, center)
+    square = deviation * deviation
+    clean = square if mask is None else select(mask, square, 0)
+    count = _counts(x, mask, axes, x.dtype, ddof)
+    return _divided(keep(total(clean, axes), x.shape, axes, True), count)
+
+
+def _finish(y: Node, axes: tuple[int, ...], keepdims, dtype) -> Node:
+    """Drops the reduced axes unless they are kept, and goes to the result's dtype."""
+    shape = y.shape if keepdims else tuple(extent for axis, extent in enumerate(y.shape) if axis not in axes)
+    return cast(reshape(y, shape), dtype)
+
+
+@implementation(np.mean)
+def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
+    refuse_out(out)
+    x, final = _working(node_of(a), dtype)
+    axes = axes_of(axis, x.ndim)
+    return _finish(_mean(x, _mask_of(x, where), axes), axes, keepdims, final)
+
+
+def _spread_arguments(a, axis, dtype, out, ddof, correction, name):
+    refuse_out(out)
+    if correction is not NOT_GIVEN:
+        if ddof != 0:
+            raise UsageValueError("ddof and correction can't be provided simultaneously.")
+        ddof = correction
+    if is_traced(ddof):
+        raise Limitation(f"np.{name} with a traced ddof is not supported", "Pass a plain number.")
+    x, final = _working(real_node(a, name), dtype)
+    return x, final, axes_of(axis, x.ndim), ddof
+
+
+@implementation(np.var)
+def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=NOT_GIVEN,
+        correction=NOT_GIVEN):  # fmt: skip
+    x, final, axes, ddof = _spread_arguments(a, axis, dtype, out, ddof, correction, "var")
+    center = None if mean is NOT_GIVEN else mean
+    return _finish(_variance(x, _mask_of(x, where), axes, ddof, center), axes, keepdims, final)
+
+
+@implementation(np.std)
+def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=NOT_GIVEN,
+        correction=NOT_GIVEN):  # fmt: skip
+    """The gradient at a standard deviation of 0 is 0: there it is least, and 0 is a subgradient."""
+    x, final, axes, ddof = _spread_arguments(a, axis, dtype, out, ddof, correction, "std")
+    center = None if mean is NOT_GIVEN else mean
+    return _finish(safe_sqrt(_variance(x, _mask_of(x, where), axes, ddof, center)), axes, keepdims, final)
+
+
+# --- passing over nan
+
+
+def _present(x: Node, where) -> tuple[Node, Node]:
+    """x with 0 for what is nan or masked, and the mask of what counts."""
+    present = opposite(call("isnan", x))
+    if where is not True:
+        present = both(present, _mask_of(x, where))
+    return select(present, x, 0), present
+
+
+@implementation(np.nanmean)
+def nanmean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
+    x = node_of(a)
+    if x.dtype.kind not in "fc":
+        return mean(x, axis, dtype, out, keepdims, where=where)
+    refuse_out(out)
+    x, final = _working(x, dtype)
+    axes = axes_of(axis, x.ndim)
+    return _finish(_mean(*_present(x, where), axes), axes, keepdims, final)
+
+
+def _nan_variance(a, axis, dtype, out, ddof, where, mean, correction, name):
+    x, final, axes, ddof = _spread_arguments(a, axis, dtype, out, ddof, correction, name)
+    clean, present = _present(x, where)
+    variance = _variance(clean, present, axes, ddof, None if mean is NOT_GIVEN else mean)
+    count = _counts(x, present, axes, x.dtype, ddof)
+    return select(equal(count, 0), np.nan, variance), axes, final
+
+
+@implementation(np.nanvar)
+def nanvar(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=NOT_GIVEN,
+           correction=NOT_GIVEN):  # fmt: skip
+    if node_of(a).dtype.kind != "f":
+        return var(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
+    variance, axes, final = _nan_variance(a, axis, dtype, out, ddof, where, mean, correction, "nanvar")
+    return _finish(variance, axes, keepdims, final)
+
+
+@implementation(np.nanstd)
+def nanstd(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=NOT_GIVEN,
+           correction=NOT_GIVEN):  # fmt: skip
+    if node_of(a).dtype.kind != "f":
+        return std(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
+    variance, axes, final = _nan_variance(a, axis, dtype, out, ddof, where, mean, correction, "nanstd")
+    return _finish(safe_sqrt(variance), axes, keepdims, final)
+
+
+@implementation(np.average)
+def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
+    x = node_of(a)
+    if weights is None:
+        average = mean(x, axis, keepdims=keepdims)
+        scale = cast(spread(node_of(x.aval.size / max(average.aval.size, 1)), average.shape), average.dtype)
+    else:
+        dtype = np.result_type(result_dtype(a, weights), FLOAT) if x.dtype.kind in "biu" else result_dtype(a, weights)
+        w = _weights_like(x, cast(node_of(weights), dtype), axis)
+        x = cast(x, dtype)
+        scale = sum_(spread(w, x.shape), axis, keepdims=keepdims)
+        average = over(sum_(times(x, w), axis, keepdims=keepdims), scale)
+    return (average, scale) if returned else average
+
+
+def _weights_like(x: Node, w: Node, axis) -> Node:
+    """Weights with x's number of axes: those of `axis` in the order given."""
+    if w.shape == x.shape:
+        return w
+    if axis is None:
+        raise UsageTypeError("axis must be given when shapes of a and weights differ: "
+                             f"{x.shape} and {w.shape}")
+    given = axis if isinstance(axis, (tuple, list)) else (axis,)
+    axes = tuple(axis_of(one, x.ndim) for one in given)
+    if w.shape != tuple(x.shape[one] for one in axes):
+        raise UsageValueError(f"weights of shape {w.shape} do not match axis {axis} of an array of shape {x.shape}")
+    ordered = transpose(w, tuple(int(k) for k in np.argsort(axes)))
+    return reshape(ordered, tuple(extent if k in axes else 1 for k, extent in enumerate(x.shape)))
+
+
+# --- order statistics
+
+
+def _sorted_last(x: Node, axis) -> tuple[Node, tuple[int, ...]]:
+    """x sorted along one last axis that joins the axes asked for (nan last), and those axes."""
+    axes = axes_of(axis, x.ndim)
+    rest = tuple(range(x.ndim - len(axes)))
+    x = move(x, axes, tuple(range(len(rest), x.ndim)))
+    x = reshape(x, x.shape[: len(rest)] + (count_along(x.shape, tuple(range(len(rest), x.ndim))),))
+    return sort_along(x, x.ndim - 1), axes
+
+
+def sort_along(x: Node, axis: int) -> Node:
+    """x in ascending order along `axis`, nan last."""
+    return pick_along(x, call("argsort", x, axis=axis), axis)
+
+
+def pick_along(x: Node, indices: Node, axis: int) -> Node:
+    """out[i, j, k] = x[i, indices[i, j, k], k] for axis 1 and alike; the other extents are equal."""
+    grids = [indices if k == axis else call("iota", shape=indices.shape, axis=k, dtype=INT) for k in range(x.ndim)]
+    return call("gather", x, *grids)
+
+
+def _nan_spoils(ordered: Node, result: Node) -> Node:
+    """nan where the sorted values, nan last, contain one."""
+    if ordered.dtype.kind != "f":
+        return result
+    last = at(ordered, ordered.ndim - 1, -1)
+    return select(call("isnan", last), np.nan, result)
+
+
+@implementation(np.median)
+def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
+    refuse_out(out)
+    x = real_node(a, "median")
+    ordered, axes = _sorted_last(cast(x, np.int8) if x.dtype == BOOL else x, axis)
+    n = ordered.shape[-1]
+    if not n:
+        return keep(mean(x, axis), x.shape, axes, keepdims)
+    middle = mean(part(ordered, ordered.ndim - 1, (n - 1) // 2, 2 - n % 2), -1)
+    return keep(_nan_spoils(ordered, middle), x.shape, axes, keepdims)
+
+
+@implementation(np.nanmedian)
+def nanmedian(a, axis=None, out=None, overwrite_input=False, keepdims=False):
+    x = real_node(a, "nanmedian")
+    if x.dtype.kind != "f":
+        return median(x, axis, out, keepdims=keepdims)
+    refuse_out(out)
+    half = node_of(np.asarray(0.5, x.dtype))
+    return _nan_quantile(x, half, axis, keepdims, "midpoint_mean")
+
+
+@implementation(np.quantile)
+def quantile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None):
+    return _quantile(a, q, 1, axis, out, method, keepdims, weights, "quantile")
+
+
+@implementation(np.percentile)
+def percentile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None):
+    return _quantile(a, q, 100, axis, out, method, keepdims, weights, "percentile")
+
+
+@implementation(np.nanquantile)
+def nanquantile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None):
+    return _quantile(a, q, 1, axis, out, method, keepdims, weights, "nanquantile")
+
+
+@implementation(np.nanpercentile)
+def nanpercentile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None):
+    return _quantile(a, q, 100, axis, out, method, keepdims, weights, "nanpercentile")
+
+
+METHODS = ("linear", "lower", "higher", "midpoint", "nearest")
+
+
+def _quantile(a, q, whole, axis, out, method, keepdims, weights, name):
+    refuse_out(out)
+    if weights is not None:
+        raise Limitation(f"np.{name} with weights is not supported")
+    if method not in METHODS:
+        raise Limitation(f"np.{name} with method={method!r} is not supported", f"There are: {', '.join(METHODS)}.")
+    x = real_node(a, name)
+    if x.dtype == BOOL:
+        raise UsageTypeError(f"np.{name} of a boolean array: boolean subtract is not supported by NumPy")
+    fraction = _fraction(x, q, whole)
+    if not is_traced(q) and not np.all((np.asarray(q) >= 0) & (np.asarray(q) <= whole)):
+        raise UsageValueError(f"np.{name}: q must be in the range [0, {whole}]")
+    if name.startswith("nan") and x.dtype.kind == "f":
+        return _nan_quantile(x, fraction, axis, keepdims, method)
+    ordered, axes = _sorted_last(x, axis)
+    value = _between(ordered, fraction, filled_like_count(ordered), method)
+    value = _nan_spoils_leading(ordered, value)
+    return _keep_behind(value, fraction.ndim, x.shape, axes, keepdims)
+
+
+def _fraction(x: Node, q, whole) -> Node:
+    """q between 0 and 1, in the dtype that NumPy computes the quantile in."""
+    node = node_of(q)
+    scalar = isinstance(q, (int, float)) or getattr(q, "weak", None)
+    if x.dtype.kind == "f" and (scalar or whole == 100 and node.dtype.kind not in "f"):
+        node = cast(node, x.dtype)
+    node = floating(node)
+    return node if whole == 1 else node / whole
+
+
+def filled_like_count(ordered: Node) -> Node:
+    """The number of elements in each row, as a node that the rows' leading axes can be broadcast with."""
+    return node_of(np.asarray(ordered.shape[-1], np.int64))
+
+
+def _between(ordered: Node, fraction: Node, count: Node, method: str) -> Node:
+    """The quantiles of the first `count` elements of each sorted row: shape fraction.shape + rows.
+
+    "linear" is Hyndman and Fan's definition 7 (The American Statistician 50 (1996), 361): at the place q (n - 1).
+    """
+    rows = ordered.shape[:-1]
+    shape = fraction.shape + rows
+    q = spread(reshape(fraction, fraction.shape + (1,) * len(rows)), shape)
+    last = spread(count, shape) - 1
+    place = q * cast(last, q.dtype)
+    low, high = _neighbours(place, method)
+    ends = [_take_rows(ordered, call("maximum", call("minimum", cast(k, INT), last), last * 0)) for k in (low, high)]
+    if method == "midpoint":
+        return (floating(ends[0]) + floating(ends[1])) / 2
+    if method != "linear":
+        return ends[0]
+    weight = minus(place, low)
+    return _interpolated(ends[0], ends[1], weight)
+
+
+def _neighbours(place: Node, method: str) -> tuple[Node, Node]:
+    down, up = call("floor", place), call("ceil", place)
+    if method == "linear":
+        return down, down + 1
+    if method == "midpoint":
+        return down, up
+    chosen = {"lower": down, "higher": up, "nearest": call("rint", place)}[method]
+    return chosen, chosen
+
+
+def _take_rows(ordered: Node, index: Node) -> Node:
+    """out[q..., r...] = ordered[r..., index[q..., r...]]."""
+    extra = index.ndim - (ordered.ndim - 1)
+    grids = [call("iota", shape=index.shape, axis=extra + k, dtype=INT) for k in range(ordered.ndim - 1)]
+    return call("gather", ordered, *grids, index)
+
+
+def _interpolated(low: Node, high: Node, weight: Node) -> Node:
+    """low + weight (high - low), from the nearer end, which keeps it monotonic."""
+    dtype = np.result_type(low.dtype, weight.dtype)
+    low, high, weight = (cast(node, dtype) for node in (low, high, weight))
+    step = high - low
+    return select(weight >= 0.5, high - step * (1 - weight), low + step * weight)
+
+
+def _nan_spoils_leading(ordered: Node, value: Node) -> Node:
+    if ordered.dtype.kind != "f":
+        return value
+    spoiled = call("isnan", at(ordered, ordered.ndim - 1, -1))
+    return select(spread(spoiled, value.shape), np.nan, value)
+
+
+def _keep_behind(value: Node, leading: int, shape, axes, keepdims) -> Node:
+    """Puts the reduced axes back behind the axes that come from q."""
+    if not keepdims:
+        return value
+    kept = tuple(1 if k in axes else extent for k, extent in enumerate(shape))
+    return reshape(value, value.shape[:leading] + kept)
+
+
+def _nan_quantile(x: Node, fraction: Node, axis, keepdims, method: str) -> Node:
+    """Quantiles of what is not nan: nan is sorted last, so a row's first `count` elements are the others."""
+    ordered, axes = _sorted_last(x, axis)
+    present = opposite(call("isnan", ordered))
+    count = ops.reduce_sum(cast(present, INT), (ordered.ndim - 1,))
+    clean = select(present, ordered, 0)
+    if method == "midpoint_mean":
+        value = _between(clean, fraction, count, "midpoint")
+    else:
+        value = _between(clean, fraction, count, method)
+    value = select(spread(equal(count, 0), value.shape), np.nan, value)
+    return _keep_behind(value, fraction.ndim, x.shape, axes, keepdims)
+
+
+# --- covariance
+
+
+@implementation(np.cov)
+def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=None, *, dtype=None):
+    if ddof is not None and ddof != int(ddof):
+        raise UsageValueError("ddof must be integer")
+    x = _observations(m, y, rowvar, dtype)
+    ddof = (0 if bias else 1) if ddof is None else operator.index(ddof)
+    weights = _observation_weights(fweights, aweights, x)
+    if weights is None:
+        deviation = minus(x, mean(x, 1, keepdims=True))
+        weighted, scale = deviation, max(x.shape[1] - ddof, 0)
+    else:
+        whole = total(weights, (0,))
+        center = over(keep(total(times(x, weights), (1,)), x.shape, (1,), True), reshape(whole, (1, 1)))
+        deviation = minus(x, center)
+        weighted, scale = times(deviation, weights), _weighted_scale(whole, weights, aweights, ddof)
+    product = call("matmul", deviation, transpose(weighted, (1, 0)))
+    result = over(product, scale) if isinstance(scale, Node) else product / scale
+    return reshape(result, tuple(extent for extent in result.shape if extent != 1))
+
+
+def _observations(m, y, rowvar, dtype) -> Node:
+    """Variables in rows, observations in columns."""
+    x = _table(m, rowvar)
+    rows = [x] if y is None else [x, _table(y, rowvar)]
+    dtype = np.result_type(*[row.dtype for row in rows], FLOAT) if dtype is None else dtype
+    return join([cast(row, dtype) for row in rows], 0)
+
+
+def _table(m, rowvar) -> Node:
+    x = real_node(m, "cov")
+    if x.ndim > 2:
+        raise UsageValueError(f"np.cov takes at most 2 dimensions, not shape {x.shape}")
+    if x.ndim < 2:
+        return reshape(x, (1, x.aval.size))
+    return x if rowvar or x.shape[0] == 1 else transpose(x, (1, 0))
+
+
+def _observation_weights(fweights, aweights, x: Node) -> Node | None:
+    given = [cast(node_of(w), x.dtype) for w in (fweights, aweights) if w is not None]
+    for w in given:
+        if w.shape != (x.shape[1],):
+            raise UsageValueError(f"weights of shape {w.shape} do not match {x.shape[1]} observations")
+    return None if not given else given[0] if len(given) == 1 else given[0] * given[1]
+
+
+def _weighted_scale(whole: Node, weights: Node, aweights, ddof: int) -> Node:
+    if ddof == 0:
+        return whole
+    if aweights is None:
+        return whole - ddof
+    again = cast(node_of(aweights), weights.dtype)
+    return whole - total(weights * again, (0,)) * ddof / whole
+
+
+@implementation(np.corrcoef)
+def corrcoef(x, y=None, rowvar=True, *, dtype=None):
+    c = cov(x, y, rowvar, dtype=dtype)
+    if not c.ndim:
+        return c / c
+    n = c.shape[0]
+    scale = call("sqrt", part(flat(c), 0, 0, n, n + 1))
+    normal = over(over(c, insert_axis(scale, 1)), insert_axis(scale, 0))
+    one = call("broadcast", node_of(np.asarray(1.0, c.dtype)), shape=normal.shape, axes=())
+    return call("maximum", call("minimum", normal, one), -one)
+
+

@@ -1,0 +1,162 @@
+"""Products in derivatives that do not make nan out of the side not taken.
+
+`where(x > 0, log(x), 0)` sends the cotangent 0 into `log` wherever x <= 0, and the chain rule there reads 0 * inf.
+What is meant is 0: no derivative flows. So slopes that can be infinite or nan meet cotangents (tangents, in forward
+mode) in `masked_product`, which is 0 wherever the cotangent is 0. Its own derivatives are those of the plain
+product, whether the cotangent is 0 or not: a mask in the value must not become a mask in the second derivative.
+
+Two things decide whether a product is masked:
+- the operation is declared `singular`: its slope is infinite or nan at finite arguments (sqrt, log, divide, power);
+- the cotangent may hold zeros that stand for "not taken" (`may_vanish`): then even a multiplication is masked, as in
+  `where(x > 0, x * log(x), 0)`. Where no branch and no indexing is involved, products stay plain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..ir.aval import Aval
+from ..ir.node import CONSTANT, INPUT, Node, apply, constant_value, scope
+from ..ir.primitive import Primitive, Samples, Scalar
+
+
+def _reference(x: np.ndarray, y: np.ndarray, *, both: int) -> np.ndarray:
+    flows = x != 0
+    if both:
+        flows = flows & (y != 0)
+    return np.where(flows, x * y, np.zeros((), x.dtype))
+
+
+def _aval(x: Aval, y: Aval, *, both: int) -> Aval:
+    return x
+
+
+def _emit(e, x, y, *, both):
+    zero = e.like(x, 0)
+    flows = e.ne(x, zero)
+    if both:
+        flows = e.and_(flows, e.ne(y, zero))
+    return e.select(flows, e.mul(x, y), zero)
+
+
+# p(x, y) = x y, and 0 where x = 0.    dp = p(dx, y) + q(x, dy)
+# q(x, y) = x y, and 0 where x = 0 or y = 0 (both are cotangents or tangents).    dq = q(dx, y) + q(x, dy)
+# Neither derivative has the mask in it: dp/dx = y also where x = 0. What is masked in dp is the new tangent: a
+# tangent of 0 contributes nothing, however steep the slope.
+
+
+def _jvp(tangents, primals, out, *, both):
+    (dx, dy), (x, y) = tangents, primals
+    left = None if dx is None else product(dx, y, both)
+    right = None if dy is None else product(x, dy, 1)
+    return left if right is None else right if left is None else left + right
+
+
+def _vjp(cotangent, primals, out, *, both):
+    x, y = primals
+    return [product(cotangent, y, both), product(x, cotangent, 1)]
+
+
+MASKED_PRODUCT = Primitive(
+    "masked_product",
+    reference=_reference,
+    aval=_aval,
+    code=Scalar(_emit, cost=2),
+    jvp=_jvp,
+    vjp=_vjp,
+    samples=Samples(
+        cases=((((5,), (5,)), {"both": 0}), (((5,), (5,)), {"both": 1})),
+        singular=(
+            ((0.0, np.inf), (np.inf, 0.0), {"both": 0}),  # the slope of the first argument is there at 0
+            ((0.0, 3.0), (3.0, 0.0), {"both": 1}),
+        ),
+    ),
+    doc="x * y, but 0 where x is 0 (with both=1: where either is 0): how slopes meet cotangents.",
+)
+
+
+def product(x: Node, y: Node, both: int = 0) -> Node:
+    """`masked_product`, or the plain product where a constant decides that no mask is needed."""
+    known_x, known_y = constant_value(x), constant_value(y)
+    if both:
+        plain = _is_ordinary(known_x) or _is_ordinary(known_y)
+    else:
+        plain = (known_x is not None and known_x != 0) or (known_y is not None and np.isfinite(known_y))
+    if plain:
+        return x * y
+    return apply(MASKED_PRODUCT, x, y, both=both)
+
+
+def _is_ordinary(known) -> bool:
+    return known is not None and known != 0 and bool(np.isfinite(known))
+
+
+def chain(factor: Node, slope: Node, singular: bool = False) -> Node:
+    """factor * slope, the chain rule's product of a cotangent or tangent with a slope."""
+    if singular or may_vanish(factor):
+        return product(factor, slope)
+    return factor * slope
+
+
+# Sums are a number of their own as soon as one term is; of the other operations that keep zeros, one operand
+# decides (or any of two factors). Elementwise operations that are not here do not keep zeros.
+_ALL = frozenset(("add", "subtract"))
+_ANY = frozenset(("multiply", "masked_product", "negative", "cast", "divide", "copy", "stop_gradient", "copysign"))
+
+
+def may_vanish(node: Node) -> bool:
+    """Whether `node`, a cotangent or tangent, may hold zeros that stand for "no derivative flows here"."""
+    facts = scope().facts
+    found = facts.get(node)
+    if found is not None:
+        return found
+    stack = [node]
+    while stack:
+        current = stack[-1]
+        if current in facts:
+            stack.pop()
+            continue
+        decided = _decided(current)
+        if decided is None:
+            sources = _sources(current)
+            missing = [operand for operand in sources if operand not in facts]
+            if missing:
+                stack.extend(missing)
+                continue
+            join = all if current.primitive.name in _ALL else any
+            decided = join(facts[operand] for operand in sources)
+        facts[current] = decided
+        stack.pop()
+    return facts[node]
+
+
+def _decided(node: Node) -> bool | None:
+    """The answer where no operand needs to be asked."""
+    primitive = node.primitive
+    if primitive is INPUT:
+        return False
+    if primitive is CONSTANT:
+        return not node.params["value"]
+    name = primitive.name
+    if name == "place":
+        return True
+    if name == "select":
+        return True if any(_is_zero(side) for side in node.operands[1:]) else None
+    if isinstance(primitive.code, Scalar) and name not in _ALL and name not in _ANY:
+        return False
+    return None
+
+
+def _is_zero(node: Node) -> bool:
+    value = constant_value(node)
+    return value is not None and value == 0
+
+
+def _sources(node: Node) -> Sequence[Node]:
+    """The operands that decide: floats alone; of a masked product or a quotient the first, unless both are masked."""
+    name = node.primitive.name
+    if name == "divide" or (name == "masked_product" and not node.params["both"]):
+        return node.operands[:1]
+    return [operand for operand in node.operands if operand.aval.dtype.kind in "fc"]

@@ -1,0 +1,1 @@
+"""Rewrites of a graph into a graph that computes the same with less work."""

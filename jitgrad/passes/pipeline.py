@@ -1,0 +1,38 @@
+"""The pipeline: one literal tuple, and the one gate that every pass goes through."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ..config import config
+from ..ir.graph import Graph
+from .products import expand_products
+from .simplify import simplify
+from .views import lift_broadcasts, sink_views
+
+Pass = Callable[[Graph], Graph]
+
+PASSES: tuple[tuple[str, Pass], ...] = (
+    ("simplify", simplify),
+    ("expand_products", expand_products),  # before views move: products with one row or column become sums
+    ("lift_broadcasts", lift_broadcasts),  # work on the small array, then spread the result
+    ("sink_views", sink_views),            # views next to memory, so that chains of arithmetic have one shape
+    ("tidy", simplify),                    # what the moved views left behind
+)
+
+
+def pass_names() -> tuple[str, ...]:
+    return tuple(name for name, _ in PASSES)
+
+
+def optimize(graph: Graph, observe: Callable[[str, Graph, float], None] | None = None) -> Graph:
+    """`graph` after every pass that `config.skip` does not name; `observe(name, graph, seconds)` sees each result."""
+    for name, run in PASSES:
+        if name in config.skip:
+            continue
+        started = time.perf_counter()
+        graph = run(graph)
+        if observe is not None:
+            observe(name, graph, time.perf_counter() - started)
+    return graph

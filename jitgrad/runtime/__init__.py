@@ -1,0 +1,1 @@
+"""From graph to something that runs: compiling, caching, calling."""

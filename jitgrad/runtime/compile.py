@@ -1,0 +1,137 @@
+"""Graph to executable: the one module that knows the whole road."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import ctypes
+
+import numpy as np
+
+from ..backends.cpu.driver import DRIVER_SYMBOL, driver_source
+from ..backends.cpu.nest import Nest, binding_words
+from ..backends.cpu.routines import host_function, native_source, native_symbol, routine_words, scratch_bytes
+from ..ir.graph import Graph
+from ..ir.node import Node, interning
+from ..lowering.kernel import Kernel
+from ..lowering.plan import KernelStep, Plan, RoutineStep, Slot, make_plan
+from ..passes.pipeline import optimize
+from . import machine
+from .executable import Executable
+
+_CACHED_KERNELS = 4096
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The address of a kernel's or routine's function, and the module that must stay alive for it."""
+
+    address: int
+    code: machine.Code
+
+
+class CodeCache:
+    """Machine code by structure: kernels by value, routines by name. Bounded; plans keep what they use alive."""
+
+    def __init__(self, size: int):
+        self._size = size
+        self._found: OrderedDict[Kernel | str, Compiled] = OrderedDict()
+        self.lock = threading.RLock()
+
+    def get(self, key: Kernel | str) -> Compiled | None:
+        with self.lock:
+            found = self._found.get(key)
+            if found is not None:
+                self._found.move_to_end(key)
+            return found
+
+    def put(self, key: Kernel | str, compiled: Compiled) -> None:
+        with self.lock:
+            self._found[key] = compiled
+            while len(self._found) > self._size:
+                self._found.popitem(last=False)
+
+
+CODE = CodeCache(_CACHED_KERNELS)
+
+
+def compile_graph(graph: Graph, layouts: Sequence[tuple[int, ...] | None] | None = None) -> Executable:
+    """An executable for `graph`; `layouts[k]` gives the strides, in elements, of an input that is not C-ordered."""
+    with interning():
+        return link(plan_graph(graph, layouts))
+
+
+def plan_graph(graph: Graph, layouts: Sequence[tuple[int, ...] | None] | None = None) -> Plan:
+    """The passes, and the plan of what they make of `graph`."""
+    optimized = optimize(graph)
+    given = layouts or [None] * len(graph.inputs)
+    strides = {node: layout for node, layout in zip(optimized.inputs, given, strict=True) if layout is not None}
+    return make_plan(optimized, strides, lambda step: scratch_bytes(step, machine.host()))
+
+
+def link(plan: Plan) -> Executable:
+    """Compiles what is not compiled yet, and lays out the words and the table of calls that the driver reads."""
+    keys = {step.kernel if isinstance(step, KernelStep) else native_symbol(step) for step in plan.steps}
+    code = compiled_for(keys - {None} | {DRIVER_SYMBOL})
+    errors = threading.local()
+    arena = len(plan.graph.inputs) + len(plan.graph.outputs)
+    words: list[int] = []
+    starts, functions, keep = [], [], [*code.values()]
+    for step, scratch in zip(plan.steps, plan.scratch, strict=True):
+        starts.append(len(words))
+        if isinstance(step, KernelStep):
+            words += binding_words(step.binding, step.kernel, plan.buffers)
+            functions.append(code[step.kernel].address)
+        elif (symbol := native_symbol(step)) is not None:
+            words += routine_words(step, plan.buffers, Slot(arena, max(0, scratch)))
+            functions.append(code[symbol].address)
+        else:
+            function = host_function(step, plan.buffers, lambda error: setattr(errors, "error", error))
+            keep.append(function)
+            functions.append(ctypes.cast(function, ctypes.c_void_p).value)
+    laid_out = np.array(words or [0], np.int64)
+    table = np.array(
+        [(function, laid_out.ctypes.data + 8 * start) for function, start in zip(functions, starts, strict=True)], np.uint64
+    ).reshape(-1, 2)
+    run = _driver(code[DRIVER_SYMBOL].address)
+    return Executable(plan, laid_out, table, run, tuple(keep), errors)
+
+
+def _driver(address: int):
+    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(address)
+
+
+def compiled_for(keys: set) -> dict[Kernel | str, Compiled]:
+    """The compiled form of each kernel or named routine; those not compiled yet are compiled together."""
+    found = {key: CODE.get(key) for key in keys}
+    missing = [key for key, compiled in found.items() if compiled is None]
+    if missing:
+        text, symbols = module_text(missing)
+        code = machine.compile_text(text, symbols)
+        for key, symbol in zip(missing, symbols, strict=True):
+            found[key] = Compiled(code.addresses[symbol], code)
+            CODE.put(key, found[key])
+    return found
+
+
+def module_text(keys: list[Kernel | str]) -> tuple[str, list[str]]:
+    """LLVM IR that defines the kernels and routines, and their symbols in the same order."""
+    functions, symbols, declared, used = [], [], set(), set()
+    target = machine.host()
+    for index, key in enumerate(keys):
+        if isinstance(key, Kernel):
+            nest = Nest(key, f"kernel{index}", target)
+            functions.append(nest.function())
+            declared |= nest.declared
+            used |= nest.functions
+            symbols.append(nest.symbol)
+        else:
+            source = driver_source() if key == DRIVER_SYMBOL else native_source(key, target)
+            definitions, declarations = machine.split_source(source)
+            functions += definitions
+            declared |= declarations
+            symbols.append(key)
+    return machine.assemble(functions, declared, used), symbols

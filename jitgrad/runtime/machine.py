@@ -1,0 +1,124 @@
+"""LLVM as jitgrad uses it: the host as a target, IR text in, addresses out."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+
+import llvmlite.binding as llvm
+
+from ..backends.math_library import definition, symbol_of
+from ..backends.target import Target, vector_bytes
+from ..errors import InternalError
+
+# LLVM's state is global to the process and llvmlite does not guard it.
+LOCK = threading.RLock()
+
+
+@lru_cache(maxsize=1)
+def host() -> Target:
+    """This machine's processor."""
+    _initialize()
+    features = llvm.get_host_cpu_features().flatten()
+    return Target("cpu", llvm.get_process_triple(), llvm.get_host_cpu_name(), features, vector_bytes(features))
+
+
+@lru_cache(maxsize=1)
+def _initialize() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
+@lru_cache(maxsize=2)
+def _target_machine(level: int) -> llvm.TargetMachine:
+    target = host()
+    found = llvm.Target.from_triple(target.triple)
+    return found.create_target_machine(cpu=target.cpu, features=target.features, opt=level, jit=True)
+
+
+@lru_cache(maxsize=1)
+def _c_library() -> ctypes.CDLL:
+    return ctypes.CDLL(ctypes.util.find_library("m"))
+
+
+def _provide(symbol: str) -> None:
+    """Makes a C function known to LLVM under its name: an unresolved symbol would end the process."""
+    if llvm.address_of_symbol(symbol) is not None:
+        return
+    try:
+        function = getattr(_c_library(), symbol)
+    except AttributeError:
+        raise InternalError(f"the C library has no function {symbol!r}") from None
+    llvm.add_symbol(symbol, ctypes.cast(function, ctypes.c_void_p).value)
+
+
+@dataclass(frozen=True)
+class Code:
+    """Machine code of one module: addresses by symbol. Lives as long as this object."""
+
+    addresses: dict[str, int]
+    engine: object
+    assembly: str | None = None
+
+
+def assemble(functions: list[str], declared: set[str], used: set[tuple]) -> str:
+    """The text of a module: `functions`, what they declare, and the mathematics they use."""
+    texts: dict[str, str] = {}
+    for text in sorted(declared):
+        texts.setdefault(symbol_of(text), text)
+    definitions = []
+    for key in sorted(used, key=lambda item: (item[0], item[1].name, item[2])):
+        found = definition(*key)
+        definitions.append(found.text)
+        for symbol in found.symbols:
+            _provide(symbol)
+        for text in found.needs:
+            texts.setdefault(symbol_of(text), text)
+    return "\n".join([*texts.values(), *definitions, *functions, "!0 = !{}"])
+
+
+def split_source(source: str) -> tuple[list[str], set[str]]:
+    """Definitions of functions, and everything else (declarations, globals), of IR text."""
+    definitions, others, current = [], set(), []
+    for line in source.splitlines():
+        if current or line.startswith("define "):
+            current.append(line)
+            if line == "}":
+                definitions.append("\n".join(current))
+                current = []
+        elif line.strip():
+            others.add(line)
+    return definitions, others
+
+
+def compile_text(text: str, symbols: list[str], want_assembly: bool = False, level: int = 2) -> Code:
+    """Optimises and compiles a module; gives the addresses of `symbols`."""
+    with LOCK:
+        target = host()
+        machine = _target_machine(level)
+        try:
+            module = llvm.parse_assembly(text)
+        except RuntimeError as error:
+            raise InternalError(f"LLVM rejects the emitted code: {str(error).splitlines()[0]}") from error
+        module.triple = target.triple
+        module.data_layout = str(machine.target_data)
+        _optimize(module, machine)
+        assembly = machine.emit_assembly(module) if want_assembly else None
+        engine = llvm.create_mcjit_compiler(module, machine)
+        engine.finalize_object()
+        return Code({symbol: engine.get_function_address(symbol) for symbol in symbols}, engine, assembly)
+
+
+def _optimize(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
+    """A short pipeline: bodies are straight-line, vectorised and free of redundancy already."""
+    options = llvm.create_pipeline_tuning_options(speed_level=1)
+    builder = llvm.create_pass_builder(machine, options)
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.add_sroa_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    passes.run(module, builder)

@@ -1,0 +1,1 @@
+"""Graph to graph: forward and reverse derivatives. They name no operation but `+`."""
