@@ -1,7 +1,8 @@
 """The matrix product against the BLAS that SciPy brings, one thread, interleaved in one process.
 
-Both sides are called from the same compiled loop, so neither pays for Python. Prints GF/s and the ratio of times
-(above 1: ours is faster). ``--peer-python`` names an interpreter with JAX, which is timed in a process of its own.
+Both sides are called from the same compiled loop, so neither pays for Python. Prints GF/s and the ratio of
+times (above 1: ours is faster). ``--peer-python`` names an interpreter with JAX, timed in a process of its
+own and through its Python call: small shapes there measure the call.
 
     python bench/gemm.py [--dtype float64] [--seconds 0.2] [--bits 512] [--peer-python PYTHON]
 """
@@ -79,7 +80,7 @@ SHAPES = [
 
 
 def compile_products(dtype: np.dtype, bits: int) -> tuple[Callable, Callable, object, object]:
-    """Compiled loops ``ours(repeats, ...)`` and ``blas(repeats, ...)``, the tile, and what keeps them alive."""
+    """Compiled loops ``ours(repeats, ...)`` and ``blas(repeats, ...)``, the tile, what keeps them alive."""
     started = time.thread_time()
     tile = choose_tile(dtype, SimpleNamespace(vector_bits=bits))
     module = ir.Module()
@@ -91,7 +92,9 @@ def compile_products(dtype: np.dtype, bits: int) -> tuple[Callable, Callable, ob
     )
     machine.emit_object(llvm.parse_assembly(text))
     compiled = time.thread_time()
-    print(f"{dtype} {tile}: emit {1e3 * (emitted - started):.0f} ms, compile {1e3 * (compiled - emitted):.0f} ms")
+    print(
+        f"{dtype} {tile}: emit {1e3 * (emitted - started):.0f}, compile {1e3 * (compiled - emitted):.0f} ms"
+    )
     repeat("ours", module, product)
     letter = "d" if dtype == np.float64 else "s"
     capsule = scipy.linalg.cython_blas.__pyx_capi__[f"{letter}gemm"]
@@ -104,7 +107,22 @@ def compile_products(dtype: np.dtype, bits: int) -> tuple[Callable, Callable, ob
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)
     engine.finalize_object()
     long, pointer = ctypes.c_int64, ctypes.c_void_p
-    ours = [long, long, long, pointer, long, long, pointer, long, long, pointer, long, long, ctypes.c_bool, pointer]
+    ours = [
+        long,
+        long,
+        long,
+        pointer,
+        long,
+        long,
+        pointer,
+        long,
+        long,
+        pointer,
+        long,
+        long,
+        ctypes.c_bool,
+        pointer,
+    ]
     return (
         ctypes.CFUNCTYPE(None, long, *ours)(engine.get_function_address("repeat_ours")),
         ctypes.CFUNCTYPE(None, long, *[pointer] * 13)(engine.get_function_address("repeat_blas")),
@@ -130,7 +148,9 @@ def repeat(name: str, module: ir.Module, function: ir.Function) -> None:
     ir.IRBuilder(done).ret_void()
 
 
-def bind(shape: Shape, dtype: np.dtype, ours: Callable, blas: Callable, tile: object) -> tuple[Callable, Callable]:
+def bind(
+    shape: Shape, dtype: np.dtype, ours: Callable, blas: Callable, tile: object
+) -> tuple[Callable, Callable]:
     """Both products of one shape as functions of the number of repetitions, checked against each other."""
     rng = np.random.default_rng(0)
     m, k, n = shape.m, shape.k, shape.n
@@ -142,7 +162,22 @@ def bind(shape: Shape, dtype: np.dtype, ours: Callable, blas: Callable, tile: ob
     left, right = (a.T if shape.ta else a), (b.T if shape.tb else b)
     strides = [[step // dtype.itemsize for step in array.strides] for array in (left, right, mine)]
     (rsa, csa), (rsb, csb), (rsc, csc) = strides
-    arguments = (m, n, k, a.ctypes.data, rsa, csa, b.ctypes.data, rsb, csb, mine.ctypes.data, rsc, csc, False, aligned)
+    arguments = (
+        m,
+        n,
+        k,
+        a.ctypes.data,
+        rsa,
+        csa,
+        b.ctypes.data,
+        rsb,
+        csb,
+        mine.ctypes.data,
+        rsc,
+        csc,
+        False,
+        aligned,
+    )
     # Column-major BLAS on row-major arrays computes C' = B' A'.
     flags = np.array([b"NT"[shape.tb], b"NT"[shape.ta]], np.uint8)
     sizes = np.array([n, m, k, b.shape[1], a.shape[1], n], np.int32)
@@ -181,7 +216,9 @@ def time_jax(python: str, dtype: np.dtype) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dtype", choices=("float32", "float64"))
     parser.add_argument("--bits", type=int, choices=(128, 256, 512))
     parser.add_argument("--seconds", type=float, default=0.2, help="per shape")
@@ -194,11 +231,17 @@ def main() -> None:
     for dtype in map(np.dtype, [options.dtype] if options.dtype else ["float64", "float32"]):
         ours, blas, tile, engine = compile_products(dtype, bits)
         jax = time_jax(options.peer_python, dtype) if options.peer_python else None
-        print(f"{'shape':>28} {'ns':>10} {'GF/s':>7} {'BLAS GF/s':>9} {'ratio':>6}" + (" JAX ratio" if jax else ""))
+        print(
+            f"{'shape':>28} {'ns':>10} {'GF/s':>7} {'BLAS GF/s':>9} {'ratio':>6}"
+            + (" JAX ratio" if jax else "")
+        )
         for i, shape in enumerate(SHAPES):
             mine, theirs = interleave(bind(shape, dtype, ours, blas, tile), shape.flops, options.seconds)
             rates = f"{shape.flops / mine / 1e9:7.1f} {shape.flops / theirs / 1e9:9.1f} {theirs / mine:6.2f}"
-            print(f"{shape!s:>28} {mine * 1e9:10.0f} {rates}" + (f" {jax[i] / mine:9.2f}" if jax else ""), flush=True)
+            print(
+                f"{shape!s:>28} {mine * 1e9:10.0f} {rates}" + (f" {jax[i] / mine:9.2f}" if jax else ""),
+                flush=True,
+            )
         del engine
 
 

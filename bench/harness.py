@@ -25,9 +25,9 @@ BASE = "jitgrad"
 class Measurement:
     """What was measured for one row, one engine and one thread setting.
 
-    `seconds` has one entry per round, per call; `cores` the processor seconds spent per second in the same sample;
-    `first` the first call's seconds. `error` says why there are none, `disagreement` how the result differs from
-    that of the row's first engine.
+    `seconds` has one entry per round, per call; `cores` the processor seconds spent per second in that
+    sample; `first` is the first call's seconds. `error` says why there are none, `disagreement` how the
+    result differs from that of the row's reference.
     """
     row: str
     engine: str
@@ -58,8 +58,9 @@ class Document:
     def load(cls, path: str | Path) -> Document:
         """The run that `save` wrote."""
         data = json.loads(Path(path).read_text())
-        fields = (m | {"seconds": tuple(m["seconds"]), "cores": tuple(m["cores"])} for m in data["measurements"])
-        return cls(data["about"], tuple(Measurement(**m) for m in fields))
+        return cls(data["about"], tuple(
+            Measurement(**m | {"seconds": tuple(m["seconds"]), "cores": tuple(m["cores"])})
+            for m in data["measurements"]))
 
 
 # ---- timing
@@ -85,7 +86,7 @@ def calibrate(thunk: Callable) -> int:
 
 
 def sample(thunk: Callable, repetitions: int, *, warm: bool) -> tuple[float, float]:
-    """Seconds per call and cores used, after a pause and, for a `warm` sample, one call that does not count."""
+    """Seconds per call and cores used, after a pause and, for a `warm` sample, an uncounted call."""
     time.sleep(SETTLE_SECONDS)
     if warm:
         thunk()
@@ -113,9 +114,9 @@ def disagreement(result: list[Leaf], reference: list[Leaf]) -> str | None:
     if len(result) != len(reference):
         return f"{len(result)} results where {len(reference)} were expected"
     for i, (ours, theirs) in enumerate(zip(result, reference, strict=True)):
-        dtypes = {leaf.dtype.name for leaf in (ours, theirs) if not isinstance(leaf, float)}
-        if len(dtypes) > 1:
-            return f"result {i} is {ours.dtype}, not {theirs.dtype}"
+        dtypes = [leaf.dtype.name for leaf in (ours, theirs) if not isinstance(leaf, float)]
+        if len(set(dtypes)) > 1:
+            return f"result {i} is {dtypes[0]}, not {dtypes[1]}"
         if np.shape(ours) != np.shape(theirs):
             return f"result {i} has shape {np.shape(ours)}, not {np.shape(theirs)}"
         scale = float(np.max(np.abs(theirs), initial=0.0))
@@ -228,7 +229,8 @@ def ratio_table(document: Document) -> str:
     engines, rows, table = engines_of(document), by_row(document), ratios(document)
     lines = [["row", *engines]]
     for row, found in rows.items():
-        lines.append([row, *(ratio_cell(found.get(name, []), table.get(row, {}).get(name)) for name in engines)])
+        ratio_of = table.get(row, {}).get
+        lines.append([row, *(ratio_cell(found.get(name, []), ratio_of(name)) for name in engines)])
     lines.append(["geometric mean", *(mean_cell(table, name) for name in engines)])
     return aligned(lines)
 
@@ -259,7 +261,7 @@ def report(document: Document) -> str:
     about = document.about
     head = [f"{about['cpu']}, {about['cores']} cores, Python {about['python']}",
             ", ".join(f"{name} {version}" for name, version in about["versions"].items())]
-    legend = ("Cells: time of jitgrad (± half the interquartile range) and peer time / jitgrad time, median over "
-              "rounds;\n[threads] is each engine's better setting; ! = jitgrad is slower.")
+    legend = ("Cells: time of jitgrad (± half the interquartile range) and peer time / jitgrad time, median "
+              "over rounds;\n[threads] is each engine's better setting; ! = jitgrad is slower.")
     parts = ["\n".join(head), ratio_table(document), legend, first_call_table(document)]
     return "\n\n".join([*parts, *filter(None, ["\n".join(troubles(document))])])

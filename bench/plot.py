@@ -7,13 +7,13 @@ from pathlib import Path
 if __name__ == "__main__":      # the root instead of the script's folder, so that `bench` is found
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import matplotlib                                                             # noqa: E402
+import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt                                               # noqa: E402
+import matplotlib.pyplot as plt
 
-from bench.harness import BASE, Document, engines_of, ratios                  # noqa: E402
+from bench.harness import BASE, Document, engines_of, ratios
 
 COLOURS = {"autograd": "tab:purple", "torch": "tab:red", "jax": "tab:blue", "numba": "tab:green"}
 
@@ -43,7 +43,8 @@ def draw_peer(axes: plt.Axes, table: dict, name: str) -> None:
     found = [(y, peers[name]) for y, peers in enumerate(table.values()) if name in peers]
     if found:
         median = [value.median for _, value in found]
-        whiskers = [[value.median - value.low for _, value in found], [value.high - value.median for _, value in found]]
+        whiskers = [[value.median - value.low for _, value in found],
+                    [value.high - value.median for _, value in found]]
         axes.errorbar(median, [y for y, _ in found], xerr=whiskers, fmt="o", markersize=4, linewidth=1,
                       color=COLOURS.get(name), label=name)
 

@@ -15,13 +15,13 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-if __name__ == "__main__":      # the root instead of the script's folder, so that `bench` and `jitgrad` are found
+if __name__ == "__main__":      # the root, not the script's folder, so that `bench` and `jitgrad` are found
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from bench import harness                                                     # noqa: E402
-from bench.harness import Document, Measurement                               # noqa: E402
-from bench.rows import ROWS, engines                                          # noqa: E402
-from bench.rows.row import SETTINGS, Engine, FreshRow, Row                    # noqa: E402
+from bench import harness
+from bench.harness import Document, Measurement
+from bench.rows import ROWS, engines
+from bench.rows.row import SETTINGS, AnyRow, Engine
 
 # XLA ignores its flags for the intra-op pool (it used 1.7 cores with both set), so one core is also pinned.
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
@@ -32,7 +32,7 @@ ENVIRONMENT = {"1": ONE_THREAD, "all": {}}
 ANSWER_SECONDS = 300        # a worker that is silent for so long is taken for hung
 
 # seconds per row, least and most rounds
-BUDGET = {True: (0.8, 3, 9), False: (8.0, 5, 25)}
+BUDGET = {True: (0.8, 3, 9), False: (8.0, 3, 25)}
 
 
 # ---- in the worker's process
@@ -59,7 +59,7 @@ class Session:
     def drop(self) -> None:
         """Forget the row."""
         self.prepared: dict[str, tuple] = {}
-        self.reference = None
+        self.reference: list | None = None
         gc.collect()
 
     def load(self, name: str) -> None:
@@ -67,18 +67,18 @@ class Session:
         engine(name, self.setting)
 
     def prepare(self, row: str, name: str) -> tuple[Measurement, float]:
-        """The first call, its agreement with the row's other engines, and the seconds that a sample will take."""
-        row, found = self.rows[row], engine(name, self.setting)
-        thunks = row.thunks(found)
+        """The first call, its agreement with the row's reference, and the seconds that a sample will take."""
+        program, found = self.rows[row], engine(name, self.setting)
+        thunks = program.thunks(found)
         thunk, results = thunks(0), []
         first, _ = harness.timed(lambda: results.append(thunk()))
         result = harness.host_leaves(results.pop(), found.host)
         self.reference = result if self.reference is None else self.reference
-        differs = harness.disagreement(result, self.reference)    # now: a step in place changes its result again
-        repetitions = harness.calibrate(thunk) if row.repeats else 1
-        cost = harness.timed(thunk, repetitions)[0] if row.repeats else first
-        self.prepared[name] = (thunks, repetitions, row.repeats and cost / repetitions < 0.02)
-        return Measurement(row.name, name, self.setting, first, repetitions, disagreement=differs), cost
+        differs = harness.disagreement(result, self.reference)   # now: a step in place changes its result
+        repetitions = harness.calibrate(thunk) if program.repeats else 1
+        cost = harness.timed(thunk, repetitions)[0] if program.repeats else first
+        self.prepared[name] = (thunks, repetitions, program.repeats and cost / repetitions < 0.02)
+        return Measurement(row, name, self.setting, first, repetitions, disagreement=differs), cost
 
     def sample(self, row: str, name: str, number: int) -> tuple[float, float]:
         """Seconds per call and cores, of the `number`-th sample."""
@@ -116,7 +116,7 @@ class Worker:
 
     def __init__(self, setting: str) -> None:
         self.setting = setting
-        self.cache = tempfile.TemporaryDirectory(prefix="bench-cache-")     # so that a first call is a first call
+        self.cache = tempfile.TemporaryDirectory(prefix="bench-cache-")   # or a first call would be a second
         self.start()
 
     def start(self) -> None:
@@ -168,12 +168,13 @@ def environment(values: dict[str, str]):
         os.environ.update(before)
 
 
-def measure(row: Row | FreshRow, workers: dict[str, Worker], names: list[str], quick: bool) -> list[Measurement]:
-    """All measurements of a row: prepare everyone, then rounds in which each engine and setting has its turn."""
+def measure(row: AnyRow, workers: dict[str, Worker], names: list[str], quick: bool) -> list[Measurement]:
+    """All measurements of a row: prepare everyone, then rounds in which each engine has its turns."""
     done: dict[tuple[str, str], Measurement] = {}
     cost = 0.0
     for setting in (s for s in row.settings if s in workers):
-        for name in (n for n in reversed(names) if n in row.programs):      # a peer first: it is the reference
+        # jitgrad last: the first engine is the row's reference
+        for name in sorted((n for n in names if n in row.programs), key=harness.BASE.__eq__):
             try:
                 done[name, setting], seconds = workers[setting].ask("prepare", row.name, name)
                 cost += seconds + harness.SETTLE_SECONDS
@@ -199,7 +200,7 @@ def with_sample(m: Measurement, worker: Worker, number: int) -> Measurement:
     return replace(m, seconds=(*m.seconds, seconds), cores=(*m.cores, cores))
 
 
-def chosen_rows(patterns: str | None, quick: bool) -> list[Row | FreshRow]:
+def chosen_rows(patterns: str | None, quick: bool) -> list[AnyRow]:
     """The rows whose name starts with one of the patterns, all if none is given."""
     prefixes = tuple(patterns.split(",")) if patterns else ("",)
     return [row for row in ROWS if row.name.startswith(prefixes) and (row.quick or not quick)]
@@ -240,7 +241,8 @@ def about(names: list[str], options: argparse.Namespace) -> dict:
 
 def options_from(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", default=",".join(engines.PEERS), help="comma-separated; '' for jitgrad alone")
+    parser.add_argument("--peers", default=",".join(engines.PEERS),
+                        help="comma-separated; '' for jitgrad alone")
     parser.add_argument("--rows", help="comma-separated beginnings of row names; all rows if left out")
     parser.add_argument("--quick", action="store_true", help="fewer rows and rounds, under 3 minutes")
     parser.add_argument("--threads", choices=SETTINGS, help="one thread setting only; both if left out")
@@ -257,14 +259,15 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(row.name for row in rows))
         return 0
     workers = {setting: Worker(setting) for setting in SETTINGS if options.threads in (None, setting)}
-    names = usable_engines(next(iter(workers.values())), [harness.BASE, *filter(None, options.peers.split(","))])
+    wanted = [harness.BASE, *filter(None, options.peers.split(","))]
+    names = usable_engines(next(iter(workers.values())), wanted)
     description, measurements = about(names, options), []
     for row in rows:
         started = time.perf_counter()
         found = measure(row, workers, names, options.quick)
         measurements += found
-        print(f"{row.name}: {time.perf_counter() - started:.1f} s", *harness.troubles(Document({}, tuple(found))),
-              sep="\n  ", flush=True)
+        troubles = harness.troubles(Document({}, tuple(found)))
+        print(f"{row.name}: {time.perf_counter() - started:.1f} s", *troubles, sep="\n  ", flush=True)
     for worker in workers.values():
         worker.stop()
     document = Document(description | {"load_after": os.getloadavg()}, tuple(measurements))

@@ -1,4 +1,4 @@
-"""The benchmark is right about numbers: its statistics, its tables, its schedule, and what every row computes."""
+"""The benchmark is right about numbers: its statistics, tables and schedule, and what every row computes."""
 from __future__ import annotations
 
 import itertools
@@ -13,16 +13,16 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import harness, run                                                # noqa: E402
-from bench.harness import Document, Measurement                               # noqa: E402
-from bench.rows import ROWS, engines                                          # noqa: E402
-from bench.rows.compile import define, source                                 # noqa: E402
-from bench.rows.row import Engine, FreshRow, Row, everyone, leaves, map_leaves  # noqa: E402
+from bench import harness, run
+from bench.harness import Document, Measurement
+from bench.rows import ROWS, engines
+from bench.rows.compile import define, source
+from bench.rows.row import Engine, FreshRow, Row, everyone, leaves, map_leaves
 
 # ---- an engine that differentiates by central differences: it can run every program of the catalogue
 
 STEP = 0.005
-# f'(x) h = sum_k w_k (f(x + k h) - f(x - k h)) + O(h^7); Fornberg, Mathematics of Computation 51 (1988), table 1
+# f'(x) h = sum_k w_k (f(x + k h) - f(x - k h)) + O(h^7); Fornberg, Math. Comp. 51 (1988), table 1
 WEIGHTS = ((1, 3 / 4), (2, -3 / 20), (3, 1 / 60))
 
 
@@ -62,7 +62,7 @@ def differences_value_and_grad(f: Callable, argnums: int | tuple = 0) -> Callabl
     return lambda *arguments: (f(*arguments), gradient(*arguments))
 
 
-DIFFERENCES = Engine("jitgrad", np, differences_grad, differences_value_and_grad, jit=lambda f: f,
+DIFFERENCES = Engine("jitgrad", None, np, differences_grad, differences_value_and_grad, jit=lambda f: f,
                      arrays=lambda x: np.array(x, dtype=np.float64))
 
 
@@ -115,7 +115,8 @@ def test_names_are_unique_and_jitgrad_is_in_every_row():
 
 def test_chain_has_its_operations_and_no_two_are_alike():
     text = source(100, seed=1)
-    assert sum(text.count(op) for op in ("a * ", "a + ", "a - ", "a / ", "x + ", "np.sin", "np.tanh", "np.exp")) == 100
+    operations = ("a * ", "a + ", "a - ", "a / ", "x + ", "np.sin", "np.tanh", "np.exp", "-a")
+    assert sum(text.count(operation) for operation in operations) == 100
     assert source(100, seed=2) != text == source(100, seed=1)
     x = np.linspace(0.5, 1.5, 7)
     assert np.isfinite(define(np, 2000, 3)(x))

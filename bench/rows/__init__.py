@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 from bench.rows import call, compile, elementwise, mlp, newsize, reduction, regression, second, start
-from bench.rows.row import FreshRow, Row
+from bench.rows.row import AnyRow
 
-ROWS: tuple[Row | FreshRow, ...] = (
+ROWS: tuple[AnyRow, ...] = (
     *call.ROWS,
     *compile.ROWS,
     *start.ROWS,

@@ -66,7 +66,8 @@ def ten(e: Engine) -> Callable:
 
 def ten_by_hand(a, b, c, d, e, f, g, h, i, j):
     left, right = a * b + c * d, e * f + g * h
-    return b * right, a * right, d * right, c * right, f * left, e * left, h * left, g * left, j * 1.0, i * 1.0
+    return (b * right, a * right, d * right, c * right, f * left, e * left, h * left, g * left,
+            j * 1.0, i * 1.0)
 
 
 # ---- a dict of lists: sum over leaves of sum(leaf^2)
@@ -85,9 +86,8 @@ def tree(e: Engine) -> Callable:
 
 
 def tree_jax(e: Engine) -> Callable:
-    import jax
-    gradient = tree(e)
-    return lambda t: jax.device_get(gradient(t))
+    gradient, to_host = tree(e), e.library.device_get
+    return lambda t: to_host(gradient(t))
 
 
 def tree_torch(e: Engine) -> Callable:
@@ -144,9 +144,9 @@ def tuple_torch(function: Callable) -> Callable:
         torch, f = e.np, function(e.np)
 
         def gradient(*arrays):
-            arrays = [torch.from_numpy(x).requires_grad_() for x in arrays]
-            f(*arrays).backward()
-            return tuple([x.grad.numpy() for x in arrays])
+            tensors = [torch.from_numpy(x).requires_grad_() for x in arrays]
+            f(*tensors).backward()
+            return tuple([x.grad.numpy() for x in tensors])
         return gradient
     return builder
 
@@ -169,7 +169,9 @@ ROWS = (
                                    numba=scalar_kernel(ten_by_hand)),
         vectors, size={"arguments": 10, "n": 10}, own_arrays=False),
     Row("call.100-leaves", everyone(tree, torch=tree_torch, jax=tree_jax),
-        dict_of_lists, size={"names": 10, "leaves": 10, "n": 5}, tiny={"names": 2, "leaves": 2}, own_arrays=False),
-    Row("call.float", everyone(scalar, torch=scalar_torch, jax=scalar_jax, numba=scalar_kernel(scalar_by_hand)),
+        dict_of_lists, size={"names": 10, "leaves": 10, "n": 5}, tiny={"names": 2, "leaves": 2},
+        own_arrays=False),
+    Row("call.float", everyone(scalar, torch=scalar_torch, jax=scalar_jax,
+                               numba=scalar_kernel(scalar_by_hand)),
         lambda rng: (0.7,), own_arrays=False),
 )

@@ -1,4 +1,4 @@
-"""Rows `elementwise`: value and gradient of the sum of a chain of elementwise operations, by size and dtype."""
+"""Rows `elementwise`: value and gradient of the sum of an elementwise chain, by size and dtype."""
 from __future__ import annotations
 
 import math
@@ -9,7 +9,7 @@ import numpy
 from bench.rows.hand import kernel, prange
 from bench.rows.row import Engine, Row, everyone
 
-BLOCK = 4096     # the hand-written sums go by blocks: one float32 sum over 1e7 terms would lose 3 of its 7 digits
+BLOCK = 4096     # hand-written sums go by blocks: one float32 sum of 1e7 terms would lose 3 of its 7 digits
 
 
 # f = p / q + x^3 / 4,   p = x^3 - 1.5 x^2 + 0.5 x + 2,   q = x^2 + 1
@@ -37,7 +37,7 @@ def rational_by_hand(x):
             over_q = one / (v * v + one)
             ratio = (((v - threehalves) * v + half) * v + two) * over_q
             part += ratio + quarter * v * v * v
-            slopes[i] = (three * v * v - three * v + half - two * v * ratio) * over_q + three * quarter * v * v
+            slopes[i] = (three * v * (v - one) + half - two * v * ratio) * over_q + three * quarter * v * v
         total += part
     return total, gradient
 

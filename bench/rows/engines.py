@@ -29,37 +29,40 @@ def version(name: str) -> str | None:
 
 
 def _jitgrad(threads: int) -> Engine:
-    import jitgrad
-    return Engine("jitgrad", np, jitgrad.grad, jitgrad.value_and_grad, jitgrad.jit, threads=threads)
+    import jitgrad  # noqa: PLC0415
+    return Engine("jitgrad", jitgrad, np, jitgrad.grad, jitgrad.value_and_grad, jitgrad.jit, threads=threads)
 
 
 def _autograd(threads: int) -> Engine:
-    import autograd
-    import autograd.numpy
-    return Engine("autograd", autograd.numpy, autograd.grad, autograd.value_and_grad, _as_it_is, threads=threads)
+    import autograd  # noqa: PLC0415
+    import autograd.numpy  # noqa: PLC0415
+    import autograd.scipy.special  # noqa: PLC0415
+    return Engine("autograd", autograd, autograd.numpy, autograd.grad, autograd.value_and_grad, _as_it_is,
+                  threads=threads)
 
 
 def _jax(threads: int) -> Engine:
-    import jax
+    import jax  # noqa: PLC0415
+    import jax.nn  # noqa: PLC0415
+    import jax.numpy  # noqa: PLC0415
     jax.config.update("jax_enable_x64", True)
-    import jax.numpy
-    return Engine("jax", jax.numpy, jax.grad, jax.value_and_grad, jax.jit,
+    return Engine("jax", jax, jax.numpy, jax.grad, jax.value_and_grad, jax.jit,
                   arrays=jax.numpy.asarray, wait=jax.block_until_ready, threads=threads)
 
 
 def _torch(threads: int) -> Engine:
-    import torch
+    import torch  # noqa: PLC0415
     torch.set_num_threads(threads)
 
     def value_and_grad(function: Callable, argnums: int | tuple = 0) -> Callable:
         chosen = (argnums,) if isinstance(argnums, int) else argnums
 
         def run(*arguments):
-            arguments = list(arguments)
+            tensors = list(arguments)
             for i in chosen:
-                arguments[i] = arguments[i].detach().requires_grad_()
-            value = function(*arguments)
-            grads = torch.autograd.grad(value, [arguments[i] for i in chosen])
+                tensors[i] = tensors[i].detach().requires_grad_()
+            value = function(*tensors)
+            grads = torch.autograd.grad(value, [tensors[i] for i in chosen])
             return value.detach(), grads[0] if isinstance(argnums, int) else grads
         return run
 
@@ -67,14 +70,14 @@ def _torch(threads: int) -> Engine:
         run = value_and_grad(function, argnums)
         return lambda *arguments: run(*arguments)[1]
 
-    return Engine("torch", torch, grad, value_and_grad, _as_it_is, arrays=torch.tensor,
+    return Engine("torch", torch, torch, grad, value_and_grad, _as_it_is, arrays=torch.tensor,
                   host=lambda leaf: leaf.numpy() if isinstance(leaf, torch.Tensor) else np.asarray(leaf),
                   threads=threads)
 
 
 def _numba(threads: int) -> Engine:
-    import numba
-    return Engine("numba", np, _none, _none, numba.njit, threads=threads)
+    import numba  # noqa: PLC0415
+    return Engine("numba", numba, np, _none, _none, numba.njit, threads=threads)
 
 
 def _as_it_is(function: Callable) -> Callable:

@@ -2,19 +2,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from bench.rows.row import Engine
 
 try:
     from numba import njit, prange
 except ImportError:                     # then no row has a Numba column, and nobody calls what is below
-    njit, prange = None, range
+    njit, prange = None, range              # type: ignore[assignment, misc]
 
 # Sums may be reordered, products contracted, and a division by zero does not raise: without these LLVM cannot
 # vectorise the loops, and the hand-written program would be a straw man.
-FAST = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
+FAST: dict[str, Any] = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
 
-PARALLEL_FROM = 50_000   # elements of the largest argument: below it, waking Numba's threads costs more than it gains
+PARALLEL_FROM = 50_000   # elements of the largest argument, from which Numba's threads are worth waking
 
 
 def kernel(function: Callable) -> Callable[[Engine], Callable]:

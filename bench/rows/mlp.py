@@ -1,4 +1,4 @@
-"""Rows `mlp`: one training step of a network with one hidden layer: loss, gradient, plain gradient descent."""
+"""Rows `mlp`: one training step of a network with one hidden layer: loss, gradient, gradient descent."""
 from __future__ import annotations
 
 import math
@@ -13,7 +13,9 @@ RATE = 0.01
 
 
 # mean of logsumexp(z_i) - <y_i, z_i>,   z = tanh(x W1 + b1) W2 + b2
-def network(np):
+def network(e: Engine) -> Callable:
+    np = e.np
+
     def loss(W1, b1, W2, b2, x, y):
         z = np.tanh(x @ W1 + b1) @ W2 + b2
         largest = np.max(z, axis=1, keepdims=True)
@@ -22,8 +24,8 @@ def network(np):
     return loss
 
 
-def network_autograd(np):
-    from autograd.scipy.special import logsumexp
+def network_autograd(e: Engine) -> Callable:
+    np, logsumexp = e.np, e.library.scipy.special.logsumexp
 
     def loss(W1, b1, W2, b2, x, y):
         z = np.tanh(x @ W1 + b1) @ W2 + b2
@@ -31,8 +33,8 @@ def network_autograd(np):
     return loss
 
 
-def network_jax(np):
-    from jax.nn import log_softmax
+def network_jax(e: Engine) -> Callable:
+    np, log_softmax = e.np, e.library.nn.log_softmax
 
     def loss(W1, b1, W2, b2, x, y):
         z = np.tanh(x @ W1 + b1) @ W2 + b2
@@ -42,7 +44,7 @@ def network_jax(np):
 
 def step_of(network: Callable) -> Callable:
     def builder(e: Engine) -> Callable:
-        value_and_grad = e.value_and_grad(network(e.np), (0, 1, 2, 3))
+        value_and_grad = e.value_and_grad(network(e), (0, 1, 2, 3))
 
         def step(W1, b1, W2, b2, x, y):
             value, (dW1, db1, dW2, db2) = value_and_grad(W1, b1, W2, b2, x, y)
@@ -53,8 +55,7 @@ def step_of(network: Callable) -> Callable:
 
 def step_torch(e: Engine) -> Callable:
     """As PyTorch is used: leaves that are updated in place, so successive calls go on training."""
-    torch = e.np
-    from torch.nn.functional import cross_entropy
+    torch, cross_entropy = e.np, e.library.nn.functional.cross_entropy
 
     def step(W1, b1, W2, b2, x, y):
         parameters = [p.requires_grad_() for p in (W1, b1, W2, b2)]

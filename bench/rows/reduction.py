@@ -112,12 +112,12 @@ def logsumexp(e: Engine) -> Callable:
 
 
 def logsumexp_autograd(e: Engine) -> Callable:
-    from autograd.scipy.special import logsumexp as of_rows
+    of_rows = e.library.scipy.special.logsumexp
     return e.value_and_grad(lambda x: e.np.sum(of_rows(x, axis=1)))
 
 
 def logsumexp_jax(e: Engine) -> Callable:
-    from jax.nn import logsumexp as of_rows
+    of_rows = e.library.nn.logsumexp
     return e.jit(e.value_and_grad(lambda x: e.np.sum(of_rows(x, axis=1))))
 
 
@@ -165,8 +165,8 @@ ROWS = tuple(
                                    numba=kernel(moments_of_columns_by_hand)), 2000, 500),
         ("moments-axis1", everyone(moments(1), torch=moments_torch(1),
                                    numba=kernel(moments_of_rows_by_hand)), 2000, 500),
-        ("logsumexp", everyone(logsumexp, autograd=logsumexp_autograd, torch=logsumexp_torch, jax=logsumexp_jax,
-                               numba=kernel(logsumexp_by_hand)), 10_000, 100),
+        ("logsumexp", everyone(logsumexp, autograd=logsumexp_autograd, torch=logsumexp_torch,
+                               jax=logsumexp_jax, numba=kernel(logsumexp_by_hand)), 10_000, 100),
     )
     for dtype in ("float64", "float32")
 )

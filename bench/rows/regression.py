@@ -23,8 +23,8 @@ def logistic(e: Engine) -> Callable:
 
 
 def logistic_torch(e: Engine) -> Callable:
-    from torch.nn.functional import binary_cross_entropy_with_logits
-    return e.value_and_grad(lambda w, X, y: binary_cross_entropy_with_logits(X @ w, y))
+    loss = e.library.nn.functional.binary_cross_entropy_with_logits
+    return e.value_and_grad(lambda w, X, y: loss(X @ w, y))
 
 
 def logistic_by_hand(w, X, y):
@@ -56,8 +56,8 @@ def poisson(e: Engine) -> Callable:
 
 
 def poisson_torch(e: Engine) -> Callable:
-    from torch.nn.functional import poisson_nll_loss
-    return e.value_and_grad(lambda w, X, y: poisson_nll_loss(X @ w, y))
+    loss = e.library.nn.functional.poisson_nll_loss
+    return e.value_and_grad(lambda w, X, y: loss(X @ w, y))
 
 
 def poisson_by_hand(w, X, y):
@@ -90,8 +90,7 @@ def softmax(e: Engine) -> Callable:
 
 
 def softmax_autograd(e: Engine) -> Callable:
-    from autograd.scipy.special import logsumexp
-    np = e.np
+    np, logsumexp = e.np, e.library.scipy.special.logsumexp
 
     def f(W, X, Y):
         z = X @ W
@@ -100,14 +99,13 @@ def softmax_autograd(e: Engine) -> Callable:
 
 
 def softmax_jax(e: Engine) -> Callable:
-    from jax.nn import log_softmax
-    np = e.np
+    np, log_softmax = e.np, e.library.nn.log_softmax
     return e.jit(e.value_and_grad(lambda W, X, Y: -np.mean(np.sum(Y * log_softmax(X @ W), axis=1))))
 
 
 def softmax_torch(e: Engine) -> Callable:
-    from torch.nn.functional import cross_entropy
-    return e.value_and_grad(lambda W, X, Y: cross_entropy(X @ W, Y))
+    loss = e.library.nn.functional.cross_entropy
+    return e.value_and_grad(lambda W, X, Y: loss(X @ W, Y))
 
 
 def softmax_by_hand(W, X, Y):

@@ -4,10 +4,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from types import ModuleType
 from typing import Any
 
-import numpy as np
+import numpy
 
 SETTINGS = ("1", "all")
 
@@ -19,16 +18,18 @@ AGREEMENT = {"float64": 1e-9, "float32": 2e-4}
 class Engine:
     """One library behind a common face: its namespace, its transforms, its arrays.
 
+    `np` is what a program says instead of NumPy, `library` the module with the rest (`jax.nn`, ...).
     `arrays` takes an ndarray to the engine's own array, `host` takes one back; `wait` returns its argument
     when the values are there, and is None where every call already does.
     """
     name: str
-    np: ModuleType | None
+    library: Any
+    np: Any
     grad: Callable
     value_and_grad: Callable
     jit: Callable
-    arrays: Callable = np.array
-    host: Callable = np.asarray
+    arrays: Callable = numpy.array
+    host: Callable = numpy.asarray
     wait: Callable | None = None
     threads: int = 1
 
@@ -62,11 +63,11 @@ class Row:
     def thunks(self, engine: Engine, **size: Any) -> Callable[[int], Callable]:
         """A function of the sample's number that gives what is timed: here the same call every time."""
         call = self.programs[engine.name](engine)
-        arguments = self.inputs(np.random.default_rng(0), **{**self.size, **size})
-        if not self.own_arrays:
-            thunk = partial(call, *arguments)
-        else:
+        arguments = self.inputs(numpy.random.default_rng(0), **{**self.size, **size})
+        if self.own_arrays:
             thunk = waiting(engine, call, map_leaves(engine.arrays, arguments))
+        else:
+            thunk = partial(call, *arguments)
         return lambda sample: thunk
 
 
@@ -90,8 +91,11 @@ class FreshRow:
         return self.programs[engine.name](engine, **{**self.size, **size})
 
 
+AnyRow = Row | FreshRow
+
+
 def everyone(program: Builder, **special: Builder | None) -> dict[str, Builder]:
-    """`program` for the four autograd libraries; a keyword replaces an engine's builder, adds one, or drops it."""
+    """`program` for the four autograd libraries; a keyword replaces, adds or drops one."""
     programs = dict.fromkeys(("jitgrad", "autograd", "torch", "jax"), program) | special
     return {name: builder for name, builder in programs.items() if builder is not None}
 
@@ -118,7 +122,7 @@ def map_leaves(function: Callable, tree: Any) -> Any:
         return {key: map_leaves(function, child) for key, child in tree.items()}
     if isinstance(tree, list | tuple):
         return type(tree)(map_leaves(function, child) for child in tree)
-    return function(tree) if isinstance(tree, np.ndarray) else tree
+    return function(tree) if isinstance(tree, numpy.ndarray) else tree
 
 
 def leaves(tree: Any) -> list:

@@ -82,7 +82,8 @@ ROWS = (
     Row("second.float", everyone(curvature, torch=curvature_torch, jax=curvature_jax,
                                  numba=scalar_kernel(curvature_by_hand)),
         lambda rng: (0.7,), own_arrays=False),
-    Row("second.hessian-vector 1000", everyone(hessian_vector("vdot"), autograd=hessian_vector("dot"),
-                                               torch=hessian_vector_torch, numba=scalar_kernel(hessian_vector_by_hand)),
+    Row("second.hessian-vector 1000",
+        everyone(hessian_vector("vdot"), autograd=hessian_vector("dot"), torch=hessian_vector_torch,
+                 numba=scalar_kernel(hessian_vector_by_hand)),
         point_and_direction, size={"n": 1000}, tiny={"n": 6}),
 )

@@ -44,8 +44,8 @@ def gradient(x):
 print(repr(float(gradient(np.linspace(0.0, 1.0, 10)).sum())))
 """
 
-# What makes each library keep its machine code in a folder, small programs included. jitgrad does so unasked, so
-# a cold start is a folder of its own; the others keep none unless told.
+# What makes each library keep its machine code in a folder, small programs included. jitgrad does so unasked,
+# so a cold start is a folder of its own; the others keep none unless told.
 CACHES = {
     "jitgrad": {"JITGRAD_CACHE_DIR": "{folder}"},
     "jax": {"JAX_COMPILATION_CACHE_DIR": "{folder}", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -61,10 +61,10 @@ def process(e: Engine, script: str, *, warm: bool) -> Callable[[int], Callable]:
     program.write_text(script)
     python_path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
-    def thunk(sample: int, home=home) -> Callable:          # the default keeps the folder until the row is dropped
+    def thunk(sample: int, home=home) -> Callable:      # the default keeps the folder while the row lives
         folder = Path(home.name) / ("cache" if warm else f"cache{sample}")
-        cached = warm or e.name == "jitgrad"
-        settings = {key: value.format(folder=folder) for key, value in CACHES.get(e.name, {}).items() if cached}
+        cache = CACHES.get(e.name, {}) if warm or e.name == "jitgrad" else {}
+        settings = {key: value.format(folder=folder) for key, value in cache.items()}
         environment = os.environ | {"PYTHONPATH": python_path} | settings
         return partial(run, program, environment)
     return thunk

@@ -1,4 +1,4 @@
-"""Definitions of the mathematical functions that emitted code calls, one LLVM function per (name, dtype, lanes).
+"""Definitions of the mathematical functions that emitted code calls, one LLVM function per (name, dtype, lanes, inline).
 
 Our own branch-free functions where there is one, else the C library's, called lane by lane.
 """
@@ -31,37 +31,32 @@ class Definition:
 
 
 @lru_cache(maxsize=None)
-def definition(name: str, dtype: np.dtype, lanes: int) -> Definition:
-    """The definition of `math_symbol(name, dtype, lanes)`."""
-    if name in FUNCTIONS:
-        try:  # TEMPORARY until vector_math takes vectors
-            return _own(name, dtype, lanes)
-        except AttributeError:
-            pass
-    return _from_c(name, dtype, lanes)
+def definition(name: str, dtype: np.dtype, lanes: int, inline: bool) -> Definition:
+    """The definition of `math_symbol(name, dtype, lanes, inline)`."""
+    return _own(name, dtype, lanes, inline) if name in FUNCTIONS else _from_c(name, dtype, lanes, inline)
 
 
-def _own(name: str, dtype: np.dtype, lanes: int) -> Definition:
+def _own(name: str, dtype: np.dtype, lanes: int, inline: bool) -> Definition:
     element = ir.DoubleType() if dtype.itemsize == 8 else ir.FloatType()
     kind = ir.VectorType(element, lanes) if lanes else element
     arity = 2 if name in _BINARY else 1
     module = ir.Module()
-    function = ir.Function(module, ir.FunctionType(kind, [kind] * arity), math_symbol(name, dtype, lanes))
+    function = ir.Function(module, ir.FunctionType(kind, [kind] * arity), math_symbol(name, dtype, lanes, inline))
     function.linkage = "internal"
-    function.attributes.add("alwaysinline")
+    function.attributes.add("alwaysinline" if inline else "noinline")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     builder.ret(FUNCTIONS[name](builder, *function.args))
     needs = tuple(str(value) for value in module.global_values if value is not function)
     return Definition(str(function), needs)
 
 
-def _from_c(name: str, dtype: np.dtype, lanes: int) -> Definition:
+def _from_c(name: str, dtype: np.dtype, lanes: int, inline: bool) -> Definition:
     symbol = _C_NAMES.get(name, name) + ("f" if dtype.itemsize == 4 else "")
     arity = 2 if name in _BINARY else 1
     element, kind = llvm_type(dtype), llvm_type(dtype, lanes)
     declaration = f"declare {element} @{symbol}({', '.join([element] * arity)}) nounwind willreturn memory(none)"
     parameters = [f"%x{k}" for k in range(arity)]
-    lines = [f"define internal {kind} @{math_symbol(name, dtype, lanes)}({', '.join(f'{kind} {p}' for p in parameters)}) {{"]
+    lines = [f"define internal {kind} @{math_symbol(name, dtype, lanes, inline)}({', '.join(f'{kind} {p}' for p in parameters)}) {{"]
     if not lanes:
         lines += [f"  %r = call {element} @{symbol}({', '.join(f'{element} {p}' for p in parameters)})", f"  ret {kind} %r"]
     else:

@@ -57,12 +57,13 @@ def splat(value, dtype: np.dtype, lanes: int) -> str:
 
 class Emitter:
     """Writes instructions into `lines`. `math` is the table of functions by name (see `backends.math_library`);
-    what a kernel calls is noted in `declared` (declaration texts) and `functions` ((name, dtype, lanes) of `math`)."""
+    what a kernel calls is noted in `declared` (declaration texts) and `functions` (the arguments of `math_symbol`)."""
 
     def __init__(self):
         self.lines: list[str] = []
         self.declared: set[str] = set()
-        self.functions: set[tuple[str, np.dtype, int]] = set()
+        self.functions: set[tuple[str, np.dtype, int, bool]] = set()
+        self.inline_math = True  # else every call of the mathematics library stays a call
         self._count = 0
 
     # --- names and plumbing
@@ -127,10 +128,11 @@ class Emitter:
         if dtype.itemsize == 2:  # float16 computes in float32, as NumPy does
             wide = self.math(name, *[self.cast(operand, np.float32) for operand in operands])
             return self.cast(wide, dtype)
-        self.functions.add((name, dtype, lanes))
+        function = (name, dtype, lanes, self.inline_math)
+        self.functions.add(function)
         kind = llvm_type(dtype, lanes)
         arguments = ", ".join(f"{kind} {operand.name}" for operand in operands)
-        return self.let(f"call {kind} @{math_symbol(name, dtype, lanes)}({arguments})", dtype, lanes)
+        return self.let(f"call {kind} @{math_symbol(*function)}({arguments})", dtype, lanes)
 
     # --- arithmetic: x, y of one dtype
 
@@ -327,6 +329,6 @@ def _conversion(source: np.dtype, target: np.dtype) -> str | None:
     return "sext" if source.kind == "i" else "zext"
 
 
-def math_symbol(name: str, dtype: np.dtype, lanes: int) -> str:
+def math_symbol(name: str, dtype: np.dtype, lanes: int, inline: bool) -> str:
     """The IR name of the mathematics library's `name` on `lanes` elements of `dtype`."""
-    return f"jg.{name}.{f'v{lanes}' if lanes else ''}f{8 * dtype.itemsize}"
+    return f"jg.{name}.{f'v{lanes}' if lanes else ''}f{8 * dtype.itemsize}{'' if inline else '.called'}"

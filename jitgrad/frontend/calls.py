@@ -41,7 +41,8 @@ class Reads:
     decides: bool  # takes branches, or turns values into Python numbers
 
 
-_CONVERSIONS = {"float", "int", "bool", "item", "tolist", "round", "any", "all", "min", "max", "sum", "len"}
+_CONVERSIONS = {"float", "int", "bool", "round", "any", "all"}  # builtins
+_CONVERTING_METHODS = {"item", "tolist"}
 _COMPUTED = {"getattr", "vars", "__dict__", "attrgetter"}
 _GLOBAL_OPS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _ATTRIBUTE_OPS = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "LOAD_SUPER_METHOD")
@@ -59,9 +60,8 @@ def reads_of(code: CodeType) -> Reads:
         elif "JUMP" in instruction.opname and "_IF_" in instruction.opname:
             decides = True
     used = attributes.union(names)
-    return Reads(
-        tuple(names), frozenset(attributes), not _COMPUTED.isdisjoint(used), decides or not _CONVERSIONS.isdisjoint(used)
-    )
+    converts = not (_CONVERSIONS.isdisjoint(names) and _CONVERTING_METHODS.isdisjoint(attributes))
+    return Reads(tuple(names), frozenset(attributes), not _COMPUTED.isdisjoint(used), decides or converts)
 
 
 Seen = Callable[[CodeType, dict], None]

@@ -50,6 +50,8 @@ class Watcher:
             return
         self._codes.add(key)
         self._seen[id(code)] = code
+        if code.co_filename == "<string>" and _is_generated(namespace):
+            return
         reads = reads_of(code)
         self.decides |= reads.decides
         self._every_attribute |= reads.every_attribute
@@ -181,3 +183,9 @@ def _of_library(module: ModuleType | None) -> bool:
     if module is None or module.__name__ == "__main__":
         return module is None
     return is_library(getattr(module, "__file__", None) or "<frozen ")
+
+
+def _is_generated(namespace: dict) -> bool:
+    """Whether code with these globals is of a library's namedtuple or dataclass, which the file name does not tell."""
+    name = str(namespace.get("__name__", ""))
+    return name.startswith("namedtuple_") or (name in sys.modules and _of_library(sys.modules[name]))

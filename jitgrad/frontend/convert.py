@@ -28,15 +28,15 @@ def _no_trace(array: np.ndarray) -> Node:
     raise UsageError("an array met a traced value outside of any trace")
 
 
-def _ignore(array: np.ndarray) -> None:
+def _ignore(value) -> None:
     pass
 
 
 _capture: Callable[[np.ndarray], Node] = _no_trace
-_values_read: Callable[[np.ndarray], None] = _ignore
+_values_read: Callable = _ignore
 
 
-def connect(capture: Callable[[np.ndarray], Node], values_read: Callable[[np.ndarray], None] = _ignore) -> tuple:
+def connect(capture: Callable[[np.ndarray], Node], values_read: Callable = _ignore) -> tuple:
     """Says where arrays from outside go: `capture(array)` gives their node, `values_read(array)` hears that the trace
     depends on an array's present values (a mask used as index). Returns what was connected before."""
     global _capture, _values_read
@@ -45,10 +45,10 @@ def connect(capture: Callable[[np.ndarray], Node], values_read: Callable[[np.nda
     return before
 
 
-def read_values(array: np.ndarray) -> np.ndarray:
-    """`array`, whose values now decide what is traced."""
-    _values_read(array)
-    return array
+def read_values(value):
+    """`value`, an array or NumPy scalar whose numbers now decide what is traced."""
+    _values_read(value)
+    return value
 
 
 def as_array(value) -> Array:
@@ -61,10 +61,11 @@ def as_array(value) -> Array:
         return value.checked()
     if kind in WEAK:
         return Array(_number(value, kind), None if kind is int and value > _LARGEST else kind)
-    if kind is np.ndarray:
+    if isinstance(value, np.ndarray):
         return Array(captured(value))
     if isinstance(value, np.generic):
         check_dtype(value.dtype)
+        _values_read(value)
         return Array(constant(value, value.dtype))
     if isinstance(value, (list, tuple)) and contains_traced(value):
         return stack([as_array(part) for part in value])
@@ -87,15 +88,16 @@ def captured(array: np.ndarray) -> Node:
 
 
 def _plain_array(value) -> np.ndarray:
-    names = {base.__name__ for base in type(value).__mro__}
-    if names & {"MaskedArray", "matrix"}:
-        raise UsageTypeError(f"a {type(value).__name__} cannot be mixed with traced values", "Pass a plain ndarray.")
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
     except (ValueError, TypeError) as error:
         if isinstance(error, UsageError):
             raise
         raise UsageTypeError(f"a {type(value).__name__} cannot be used as an array: {error}") from None
+    if array.dtype.kind in "OUS":
+        what = "None" if value is None else f"a value of type {type(value).__name__}"
+        raise UsageTypeError(f"{what} cannot be an operand beside traced values", "Use numbers and numeric arrays.")
+    return array
 
 
 def check_dtype(dtype: np.dtype) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,10 +48,16 @@ class Output:
     def build(self, arrays: Sequence) -> Any:
         """The function's result, `arrays` being its traced leaves."""
         leaves = [
-            value if place is None else arrays[place]
-            for place, value in zip(self.places, self.values, strict=True)
+            value if place is None else arrays[place] for place, value in zip(self.places, self.values, strict=True)
         ]
+        for k in self.repeated:
+            leaves[k] = leaves[k].copy()
         return tree.unflatten(self.structure, leaves)
+
+    @cached_property
+    def repeated(self) -> tuple[int, ...]:
+        """The leaves that are an output which an earlier leaf is, too: each gets memory of its own."""
+        return tuple(k for k, place in enumerate(self.places) if place is not None and place in self.places[:k])
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ _LOGICAL = frozenset({np.logical_and, np.logical_or, np.logical_xor, np.logical_
 _INT64, _UINT64 = np.dtype(np.int64), np.dtype(np.uint64)
 
 _LOOPS: dict[tuple, Loop] = {}
-_OPERATOR_LOOPS: dict[tuple, Loop] = {}
+OPERATOR_LOOPS: dict[tuple, Loop] = {}
 
 
 def ufunc_loop(ufunc: np.ufunc, kinds: tuple, signature: tuple | None = None, casting: str = "same_kind") -> Loop:
@@ -49,17 +49,18 @@ def ufunc_loop(ufunc: np.ufunc, kinds: tuple, signature: tuple | None = None, ca
 def operator_loop(ufunc: np.ufunc, kinds: tuple) -> Loop:
     """The loop of an operator: as the ufunc's, but between weak values only it computes as Python does."""
     key = (ufunc, kinds)
-    loop = _OPERATOR_LOOPS.get(key)
+    loop = OPERATOR_LOOPS.get(key)
     if loop is None:
         weak = all(kind in WEAK for kind in kinds)
-        loop = _OPERATOR_LOOPS[key] = _python_loop(ufunc, kinds) if weak else ufunc_loop(ufunc, kinds)
+        loop = OPERATOR_LOOPS[key] = _python_loop(ufunc, kinds) if weak else ufunc_loop(ufunc, kinds)
     return loop
 
 
 def _resolve(ufunc: np.ufunc, kinds: tuple, signature: tuple | None, casting: str) -> Loop:
     asked = tuple(np.dtype(np.bool_) if kind is bool else kind for kind in kinds) + (None,) * ufunc.nout
     try:
-        dtypes = ufunc.resolve_dtypes(asked, signature=signature, casting=casting)
+        fixed = {} if signature is None else {"signature": signature}
+        dtypes = ufunc.resolve_dtypes(asked, casting=casting, **fixed)
     except TypeError as error:
         # NumPy's own words, which name the ufunc; advice such as "use ~ for bool" is in them.
         raise UsageTypeError(f"np.{ufunc.__name__} of {_names(kinds)}: {_first_sentence(error)}") from None
@@ -117,7 +118,7 @@ def _nodes(result, results: tuple[np.dtype, ...]):
 
 
 def _special(ufunc: np.ufunc, operands: tuple[np.dtype, ...]) -> Callable | None:
-    """Loops over bool and integers that are another primitive, or nothing at all."""
+    """Loops that are another primitive, or nothing at all (rounding integers)."""
     first = operands[0]
     if ufunc in _LOGICAL:
         return lambda *nodes: call(ufunc.__name__, *map(truth, nodes))
@@ -129,33 +130,19 @@ def _special(ufunc: np.ufunc, operands: tuple[np.dtype, ...]) -> Callable | None
         return lambda x: full(ufunc is np.isfinite, aval_of(x.aval.shape, np.bool_))
     if ufunc in (np.floor, np.ceil, np.trunc) or (first.kind in "bu" and ufunc is np.absolute):
         return lambda x: x
-    if ufunc in _INTEGER:
-        ufunc = _INTEGER[ufunc]
-        if first.kind != "b":
-            return lambda *nodes: call(ufunc.__name__, *nodes)
-    return _BOOL.get(ufunc) if first.kind == "b" else None
+    return None
 
 
-# On integers and bool there is no nan to prefer a number to.
-_INTEGER = {np.fmax: np.maximum, np.fmin: np.minimum}
+def _and(x: Node, y: Node) -> Node:
+    return call("logical_and", x, y)
 
 
-def _named(name: str) -> Callable:
-    return lambda *nodes: call(name, *nodes)
+def _or(x: Node, y: Node) -> Node:
+    return call("logical_or", x, y)
 
 
-_AND, _OR, _XOR, _NOT = map(_named, ("logical_and", "logical_or", "logical_xor", "logical_not"))
-_BOOL = {
-    np.add: _OR, np.maximum: _OR, np.bitwise_or: _OR,
-    np.multiply: _AND, np.minimum: _AND, np.bitwise_and: _AND,
-    np.bitwise_xor: _XOR, np.not_equal: _XOR,
-    np.invert: _NOT,
-    np.equal: lambda x, y: _NOT(_XOR(x, y)),
-    np.less: lambda x, y: _AND(_NOT(x), y),
-    np.less_equal: lambda x, y: _OR(_NOT(x), y),
-    np.greater: lambda x, y: _AND(x, _NOT(y)),
-    np.greater_equal: lambda x, y: _OR(x, _NOT(y)),
-}  # fmt: skip
+def _not(x: Node) -> Node:
+    return call("logical_not", x)
 
 
 def truth(node: Node) -> Node:
@@ -172,10 +159,10 @@ def _mixed_comparison(ufunc: np.ufunc) -> Callable:
         signed, signed_is_left = (x, True) if x.aval.dtype == _INT64 else (y, False)
         negative = call("less", signed, full(0, signed.aval))
         if ufunc is np.equal:
-            return _AND(compared, _NOT(negative))
+            return _and(compared, _not(negative))
         if ufunc is np.not_equal:
-            return _OR(compared, negative)
+            return _or(compared, negative)
         is_true = ("less" in name) == signed_is_left
-        return _OR(compared, negative) if is_true else _AND(compared, _NOT(negative))
+        return _or(compared, negative) if is_true else _and(compared, _not(negative))
 
     return build

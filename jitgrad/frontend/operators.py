@@ -20,11 +20,12 @@ from .convert import (
     spread,
     spread_number,
 )
-from .loops import _OPERATOR_LOOPS, COMPARISONS, Loop, operator_loop, ufunc_loop
+from .loops import COMPARISONS, OPERATOR_LOOPS, Loop, operator_loop, ufunc_loop
 from .power import known_power
 
 # ufuncs for which the value of a Python number matters, not only its type.
-_BY_VALUE = COMPARISONS | {np.power}
+_POWERS = (np.power, np.float_power)
+_BY_VALUE = COMPARISONS.union(_POWERS)
 
 
 def operate(ufunc: np.ufunc, x, y):
@@ -53,7 +54,7 @@ def operate(ufunc: np.ufunc, x, y):
     else:
         y_shape, y_kind = y.node.aval.shape, kind_of(y)
     kinds = (x_kind, y_kind)
-    loop = _OPERATOR_LOOPS.get((ufunc, kinds)) or operator_loop(ufunc, kinds)
+    loop = OPERATOR_LOOPS.get((ufunc, kinds)) or operator_loop(ufunc, kinds)
     shape = x_shape if x_shape == y_shape else broadcast_shapes(x_shape, y_shape)
     if ufunc in _BY_VALUE:
         return Array(_by_value(loop, x, y, shape, scalars=shape == ()), loop.weak)
@@ -131,7 +132,7 @@ def store(target: Array, result: Array, ufunc: np.ufunc) -> None:
 
 
 def _by_value(loop: Loop, x, y, shape: tuple[int, ...], scalars: bool) -> Node:
-    if loop.ufunc is np.power:
+    if loop.ufunc in _POWERS:
         found = _known_power(loop, x, y, shape, scalars)
         if found is not None:
             return found
@@ -140,12 +141,26 @@ def _by_value(loop: Loop, x, y, shape: tuple[int, ...], scalars: bool) -> Node:
             return loop.build(operand_node(x, loop.operands[0], shape), operand_node(y, loop.operands[1], shape))
         except UsageOverflowError:
             return _compared_out_of_range(loop, x, y, shape)
+    elif loop.weak is None:
+        loop = ufunc_loop(loop.ufunc, (_comparison_kind(x), _comparison_kind(y)))
     return loop.build(operand_node(x, loop.operands[0], shape), operand_node(y, loop.operands[1], shape))
+
+
+def _comparison_kind(value):
+    """An integer known only at run time is compared as the int64 that it is: it may not fit the other's dtype."""
+    if type(value) is not Array:
+        return type(value)
+    return value.node.aval.dtype if value.weak is int else kind_of(value)
 
 
 def _known_power(loop: Loop, x, y, shape: tuple[int, ...], scalars: bool) -> Node | None:
     exponent = number_in(y.node) if type(y) is Array else y
-    return None if exponent is None else known_power(operand_node(x, loop.operands[0], shape), exponent, scalars)
+    if exponent is None:
+        return None
+    if type(y) is int and y < 0:
+        operand_node(y, loop.operands[1], ())  # refused for unsigned integers
+    base = operand_node(x, loop.operands[0], shape)
+    return known_power(base, exponent, scalars or loop.ufunc is np.float_power)
 
 
 def _compared_out_of_range(loop: Loop, x, y, shape: tuple[int, ...]) -> Node:

@@ -13,8 +13,8 @@ LARGEST = 64
 def known_power(base: Node, exponent, as_scalar: bool) -> Node | None:
     """base ** exponent, or None where only the general power will do.
 
-    As NumPy does, x ** 0.5 of an array is sqrt (-0.0 for -0.0, nan for -inf); `as_scalar` asks for the operator between
-    scalars, which is C's pow (0.0 and inf). x ** 0 is 1 also at 0 and nan. Integral exponents are products, whose
+    As NumPy does, x ** 0.5 of an array is sqrt (-0.0 for -0.0, nan for -inf); `as_scalar` asks for C's pow, which is
+    what the operator between scalars is (0.0 and inf). x ** 0 is 1 also at 0 and nan. Integral exponents are products, whose
     derivative n * x ** (n - 1) is right for x <= 0 too.
     """
     floating = base.aval.dtype.kind == "f"
@@ -22,8 +22,9 @@ def known_power(base: Node, exponent, as_scalar: bool) -> Node | None:
         return full(1, base.aval)
     if exponent == 1:
         return base
-    if floating and exponent == 0.5 and not as_scalar:
-        return call("sqrt", base)
+    if floating and exponent == 0.5:
+        root = call("sqrt", base)
+        return _as_pow(base, root) if as_scalar else root
     if not floating and exponent < 0:
         raise UsageValueError(
             "integers to negative integer powers are not allowed", "Use a float base: x.astype(float) ** n."
@@ -35,6 +36,7 @@ def known_power(base: Node, exponent, as_scalar: bool) -> Node | None:
     return None
 
 
-def known_exponent(value):
-    """The number that an exponent is, or None."""
-    return value if isinstance(value, (int, float, np.number)) else None
+def _as_pow(x: Node, root: Node) -> Node:
+    """sqrt(x) made into pow(x, 0.5)."""
+    below = full(-np.inf, x.aval)
+    return call("select", call("equal", x, below), full(np.inf, x.aval), root + 0.0)

@@ -129,19 +129,8 @@ class Trace:
         To be asked when nothing of the run (frames, results) is alive any more. Others hold the owner of the memory if
         it has more references than the ones we know.
         """
-        known: dict[int, int] = {}
-        for captured in {id(c.array): c for c in self.captured}.values():
-            whole = owner(captured.array)
-            if whole is not captured.array:
-                known[id(whole)] = known.get(id(whole), 0) + 1  # the view's .base
-        for captured in self.captured:
-            if owner(captured.array) is captured.array:
-                known[id(captured.array)] = known.get(id(captured.array), 0) + 1
-        found = set()
-        for captured in self.captured:
-            if self._is_outside(captured.array) or _held_elsewhere(captured.array, known):
-                found.add(id(captured.array))
-        return found
+        known = _known_references(self.captured)
+        return {id(c.array) for c in self.captured if self._is_outside(c.array) or _held_elsewhere(c, known)}
 
     def check_unwritten(self, outside: set[int]) -> None:
         """Refuses a function that wrote to an array that others hold: a compiled program would not do it again."""
@@ -155,12 +144,32 @@ class Trace:
                 raise written_outside(captured.array, captured.where)
 
 
-def _held_elsewhere(array: np.ndarray, known: dict[int, int]) -> bool:
-    whole = owner(array)
-    if not isinstance(whole, np.ndarray):
+def _known_references(captured: list[Captured]) -> dict[int, int]:
+    """For each owner of memory, by id, the references to it that come from `captured`."""
+    known: dict[int, int] = {}
+    views: set[int] = set()
+    for one in captured:
+        key = id(owner(one.array))
+        if id(one.array) == key:
+            known[key] = known.get(key, 0) + 1
+        elif id(one.array) not in views:  # its .base is the reference; several captures of a view share it
+            views.add(id(one.array))
+            known[key] = known.get(key, 0) + 1
+    return known
+
+
+def _references(captured: Captured) -> int:
+    return sys.getrefcount(owner(captured.array))
+
+
+_REFERENCES_OF_ONE = _references(Captured(None, np.empty(0), None, None))  # type: ignore[arg-type]
+
+
+def _held_elsewhere(captured: Captured, known: dict[int, int]) -> bool:
+    """Whether something else than the captures keeps the array's memory."""
+    if not isinstance(owner(captured.array), np.ndarray):
         return True  # a buffer of bytes, a file, another library's memory
-    # `whole` and the argument of getrefcount are two references more; `array` is a third where it is the owner.
-    return sys.getrefcount(whole) - (3 if whole is array else 2) > known.get(id(whole), 0)
+    return _references(captured) - _REFERENCES_OF_ONE + 1 > known[id(owner(captured.array))]
 
 
 def written_outside(array: np.ndarray, where: Location | None) -> UsageError:

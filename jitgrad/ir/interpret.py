@@ -20,7 +20,9 @@ def run(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     values: dict[Node, np.ndarray] = {}
     for node, array in zip(graph.inputs, arrays, strict=True):
         if array.shape != node.shape or array.dtype != node.dtype:
-            raise InternalError(f"input of {node.aval} got shape {array.shape}, dtype {array.dtype}", node.where)
+            raise InternalError(
+                f"input of {node.aval} got shape {array.shape}, dtype {array.dtype}", node.where
+            )
         values[node] = array
     dying = _last_uses(graph)
     with np.errstate(all="ignore"):

@@ -96,13 +96,13 @@ _scope: ContextVar[Interning | None] = ContextVar("jitgrad_interning", default=N
 
 
 @contextmanager
-def interning():
-    """Opens a scope unless one is open already; nodes can be made only inside one."""
+def interning(again: Interning | None = None):
+    """Opens a scope unless one is open already; nodes can be made only inside one. `again` is a scope to reopen."""
     scope = _scope.get()
     if scope is not None:
         yield scope
         return
-    token = _scope.set(Interning())
+    token = _scope.set(again or Interning())
     try:
         yield _scope.get()
     finally:

@@ -84,9 +84,10 @@ class Leaf:
 class Samples:
     """Where the generated tests sample a primitive.
 
-    `domain`: one (low, high) for all arguments, or one each. `cases`: (argument shapes, params) to try; the default
-    suits elementwise operations. `kinds`: dtype kinds that it takes, out of "f" (floats), "i" (integers), "b" (bool).
-    `singular`: ((arguments...), (expected gradient per argument)) at documented singular points.
+    `domain`: one (low, high) for all arguments, or one each. `cases`: (argument shapes, params) to try, an array in
+    place of a shape being that argument itself; the default suits elementwise operations. `kinds`: dtype kinds that it
+    takes, out of "f" (floats), "i" (integers), "b" (bool). `singular`: ((arguments...), (expected gradient of the
+    result's sum per argument)) and, if there are any, params, at documented singular points.
     """
 
     domain: tuple = (-2.0, 2.0)

@@ -52,7 +52,7 @@ def _check_node(node: Node, inputs: set[Node], seen: set[Node], after: str) -> N
 
 
 def _is_plain(value) -> bool:
-    """Python ints, floats, strings, dtypes, and tuples of them: no NumPy integers, no bools among the ints."""
+    """Whether `value` is hashable by value: no NumPy numbers, and no bools, which equal ints."""
     stack = [value]
     while stack:
         item = stack.pop()

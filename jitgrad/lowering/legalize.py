@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..ir.graph import Graph, with_operands
-from ..ir.node import Node, apply
-from ..ir.primitive import Leaf, Primitive, Scalar, View
-from .access import Accesses, contiguous_strides
+from ..ir.node import CONSTANT, Node, apply
+from ..ir.primitive import Gather, Leaf, Library, Primitive, Scalar, View
+from .access import Accesses, contiguous_strides, view_base
 
 COPY = Primitive(
     "copy",
@@ -24,7 +24,7 @@ def legalize(graph: Graph, layouts: dict[Node, tuple[int, ...]]) -> Graph:
         changed = with_operands(node, done)
         if isinstance(node.primitive.code, View) and accesses.of(changed) is None:
             changed = apply(node.primitive, apply(COPY, changed.operands[0]), **node.params)
-        done[node] = changed
+        done[node] = _with_constants_in_memory(changed)
     outputs: list[Node] = []
     for output in graph.outputs:
         output = done[output]
@@ -32,6 +32,14 @@ def legalize(graph: Graph, layouts: dict[Node, tuple[int, ...]]) -> Graph:
             output = apply(COPY, output)
         outputs.append(output)
     return Graph(graph.inputs, tuple(outputs))
+
+
+def _with_constants_in_memory(node: Node) -> Node:
+    """`node`; where it reads memory (a routine its operands, a gather its array), constants are copied there first."""
+    code = node.primitive.code
+    reads = node.operands if isinstance(code, Library) else node.operands[:1] if isinstance(code, Gather) else ()
+    copies = {operand: apply(COPY, operand) for operand in reads if view_base(operand).primitive is CONSTANT}
+    return with_operands(node, copies) if copies else node
 
 
 def is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:

@@ -15,13 +15,14 @@ import numpy as np
 
 from .. import ops
 from ..errors import Limitation, UsageIndexError, UsageTypeError, UsageValueError
-from ..frontend import convert
 from ..frontend.array import Array
-from ..frontend.convert import as_array, broadcast_shapes
+from ..frontend.convert import as_array, broadcast_shapes, kind_of, promote_dtypes, spread_number
+from ..frontend.convert import contains_traced as holds_traced
+from ..frontend.convert import result_dtype as dtype_of_kinds
 from ..frontend.registry import implements
 from ..ir.aval import aval_of
 from ..ir.node import Node, call, full, like
-from ..ops import cast, iota, reshape, transpose
+from ..ops import cast, iota, reshape, transpose  # noqa: F401  (the others take them from here)
 
 BOOL, INT, FLOAT = np.dtype(np.bool_), np.dtype(np.int64), np.dtype(np.float64)
 NOT_GIVEN = np._NoValue
@@ -63,14 +64,6 @@ def node_of(value) -> Node:
     return value if isinstance(value, Node) else as_array(value).node
 
 
-def real_node(value, what: str) -> Node:
-    """`node_of`, refusing complex values, whose rule `what` would need."""
-    node = node_of(value)
-    if node.dtype.kind == "c":
-        raise Limitation(f"np.{what} of complex values is not supported", "Split it into real and imaginary parts.")
-    return node
-
-
 def refuse_out(out) -> None:
     """`out=` names a buffer that a traced value cannot be stored in."""
     if out is not None:
@@ -85,14 +78,16 @@ def is_traced(value) -> bool:
 def static_array(value, what: str, dtype=None) -> np.ndarray:
     """`value` as a plain array; an error when the result's shape would hang on a traced value."""
     if contains_traced(value):
-        raise Limitation(f"{what} must not be a traced value: the shape of the result depends on it",
-                         "Pass plain integers, or compute it outside of the differentiated function.")
+        raise Limitation(
+            f"{what} must not be a traced value: the shape of the result depends on it",
+            "Pass plain integers, or compute it outside of the differentiated function.",
+        )
     return np.asarray(value, dtype)
 
 
 def contains_traced(value) -> bool:
     """Whether a traced value is anywhere in a nest of lists and tuples."""
-    return isinstance(value, Node) or convert.contains_traced(value)
+    return isinstance(value, Node) or holds_traced(value)
 
 
 # --- dtypes
@@ -104,17 +99,24 @@ def _wrapped(value):
 
 def result_dtype(*values) -> np.dtype:
     """NumPy's result type: Python numbers, traced or not, are weak."""
-    return convert.result_dtype(*[convert.kind_of(as_array(_wrapped(value))) for value in values])
+    return dtype_of_kinds(*[kind_of(as_array(_wrapped(value))) for value in values])
 
 
 def common(*values) -> list[Node]:
     """The nodes of all values in their result type; shapes stay."""
-    return convert.promote_dtypes(*map(_wrapped, values))
+    return promote_dtypes(*map(_wrapped, values))
+
+
+def number_as(value, dtype) -> Node:
+    """`value` in `dtype`; a Python integer that does not fit is refused, anything else is cast."""
+    if isinstance(value, (Node, Array)) or type(value) not in (bool, int, float):
+        return cast(node_of(value), dtype)
+    return spread_number(value, np.dtype(dtype), ())
 
 
 def floating(x: Node) -> Node:
-    """x itself if it is float or complex, else as float64: what NumPy computes means and norms in."""
-    return x if x.dtype.kind in "fc" else cast(x, FLOAT)
+    """x itself if it is float, else as float64: what NumPy computes means and norms in."""
+    return x if x.dtype.kind in "f" else cast(x, FLOAT)
 
 
 def lowest(dtype: np.dtype):
@@ -226,6 +228,11 @@ def join(nodes: Sequence[Node], axis: int) -> Node:
     return ops.concatenate(list(nodes), axis)
 
 
+def reduce(name: str, x: Node, axes: tuple[int, ...]) -> Node:
+    """The reduction called `name` over `axes` (sorted)."""
+    return call(name, x, axes=axes) if axes else x
+
+
 def total(x: Node, axes: tuple[int, ...]) -> Node:
     """The sum over `axes`."""
     return ops.reduce_sum(x, axes)
@@ -267,7 +274,10 @@ def plus(x: Node, y: Node) -> Node:
 
 
 def minus(x: Node, y: Node) -> Node:
+    """x - y broadcast; refused for bool, as by NumPy."""
     x, y = spread_all(x, y)
+    if x.dtype == BOOL:
+        raise UsageTypeError("subtraction of booleans is not defined in NumPy", "Use ^ or np.logical_xor.")
     return x - y
 
 

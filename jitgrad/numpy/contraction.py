@@ -61,7 +61,8 @@ def _equal_extents(x: Node, x_labels: Labels, y: Node, y_labels: Labels) -> tupl
             if extent.get(label, 1) == 1:
                 extent[label] = length
     x, y = (
-        spread(node, tuple(extent[label] for label in labels)) for node, labels in ((x, x_labels), (y, y_labels))
+        spread(node, tuple(extent[label] for label in labels))
+        for node, labels in ((x, x_labels), (y, y_labels))
     )
     return x, y
 

@@ -26,12 +26,10 @@ from ._build import (
     insert_axis,
     is_traced,
     join,
-    keep,
     minus,
     node_of,
-    over,
+    plus,
     part,
-    real_node,
     refuse_out,
     reshape,
     select,
@@ -89,7 +87,9 @@ def cumulative_prod(x, /, *, axis=None, dtype=None, out=None, include_initial=Fa
 def _with_initial(running, x, axis, dtype, out, include_initial, neutral) -> Node:
     x = node_of(x)
     if axis is None and x.ndim > 1:
-        raise UsageValueError(f"For arrays which have more than one dimension, axis is needed (shape {x.shape})")
+        raise UsageValueError(
+            f"For arrays which have more than one dimension, axis is needed (shape {x.shape})"
+        )
     result = running(x, axis, dtype, out)
     if not include_initial:
         return result
@@ -123,31 +123,43 @@ def _end(end, x: Node, axis: int) -> Node:
 
 
 def _first_difference(x: Node, axis: int) -> Node:
+    """x[1:] - x[:-1] along `axis`; of bool, whether they differ."""
+    high, low = _neighbours(x, axis)
+    return call("logical_xor", high, low) if x.dtype == np.bool_ else high - low
+
+
+def _neighbours(x: Node, axis: int) -> tuple[Node, Node]:
     count = max(x.shape[axis] - 1, 0)
-    high, low = part(x, axis, 1, count), part(x, axis, 0, count)
-    return call("not_equal", high, low) if x.dtype == np.bool_ else high - low
+    return part(x, axis, 1, count), part(x, axis, 0, count)
 
 
 @implementation(np.ediff1d)
 def ediff1d(ary, to_end=None, to_begin=None):
     x = flat(node_of(ary))
-    middle = _first_difference(x, 0)
+    middle = minus(*_neighbours(x, 0))
     ends = [None if end is None else flat(cast(node_of(end), x.dtype)) for end in (to_begin, to_end)]
     return join([piece for piece in (ends[0], middle, ends[1]) if piece is not None], 0)
 
 
 @implementation(np.gradient)
 def gradient(f, *varargs, axis=None, edge_order=1):
-    x = floating(node_of(f))
-    axes = axes_of(axis, x.ndim) if not isinstance(axis, tuple) else tuple(axis_of(one, x.ndim) for one in axis)
+    x = node_of(f)
+    if x.dtype == np.bool_:
+        raise UsageTypeError("np.gradient of booleans: subtraction is not defined for them")
+    x = floating(x)
+    axes = (
+        axes_of(axis, x.ndim) if not isinstance(axis, tuple) else tuple(axis_of(one, x.ndim) for one in axis)
+    )
     if edge_order not in (1, 2):
         raise UsageValueError("'edge_order' greater than 2 not supported")
     if len(varargs) not in (0, 1, len(axes)):
         raise UsageTypeError("invalid number of arguments")
     spacings = [1.0] * len(axes) if not varargs else list(varargs) * (len(axes) if len(varargs) == 1 else 1)
     if any(x.shape[k] < edge_order + 1 for k in axes):
-        raise UsageValueError(f"Shape {x.shape} is too small to calculate a numerical gradient: at least "
-                              f"{edge_order + 1} elements are required")
+        raise UsageValueError(
+            f"Shape {x.shape} is too small to calculate a numerical gradient: at least "
+            f"{edge_order + 1} elements are required"
+        )
     results = [_gradient_along(x, k, h, edge_order) for k, h in zip(axes, spacings, strict=True)]
     return results[0] if len(results) == 1 else tuple(results)
 
@@ -174,7 +186,9 @@ def _steps(spacing: Node, x: Node, axis: int) -> Node:
     spacing = cast(spacing, x.dtype)
     if spacing.ndim == 1:
         if spacing.shape != (x.shape[axis],):
-            raise UsageValueError(f"coordinates of shape {spacing.shape} do not match axis {axis} of shape {x.shape}")
+            raise UsageValueError(
+                f"coordinates of shape {spacing.shape} do not match axis {axis} of shape {x.shape}"
+            )
         steps = _first_difference(spacing, 0)
         spacing = reshape(steps, (1,) * axis + steps.shape + (1,) * (x.ndim - axis - 1))
     elif spacing.ndim:
@@ -201,17 +215,16 @@ def _one_sided(x: Node, h: Node, axis: int, side: int, edge_order: int) -> Node:
 def trapezoid(y, x=None, dx=1.0, axis=-1):
     y = node_of(y)
     axis = axis_of(axis, y.ndim)
-    n = y.shape[axis]
-    if x is None:
-        y, step = common(y, dx)
-    else:
-        y, x = common(y, x)
-        along = reshape(x, (1,) * axis + x.shape + (1,) * (y.ndim - axis - 1)) if x.ndim == 1 else x
-        step = _first_difference(along, 0 + axis if x.ndim == 1 else axis_of(axis - y.ndim, x.ndim))
-    ends = part(y, axis, 1, n - 1), part(y, axis, 0, n - 1)
-    both_ends = floating(ends[0] + ends[1])
-    area = times(*common(step, both_ends)) / 2
-    return total(area, (axis,))
+    step = dx if x is None else _widths(node_of(x), y, axis)
+    area = times(*common(step, plus(*_neighbours(y, axis))))
+    return total(floating(area) / 2, (axis,))
+
+
+def _widths(x: Node, y: Node, axis: int) -> Node:
+    """The distances of the points x, which lie along `axis` of y, or are as many as y."""
+    if x.ndim != 1:
+        return _first_difference(x, axis_of(axis - y.ndim, x.ndim))
+    return reshape(_first_difference(x, 0), (x.shape[0] - 1,) + (1,) * (y.ndim - axis - 1))
 
 
 # --- sums over neighbours
@@ -277,10 +290,12 @@ def _shifted_sum(x: Node, y: Node, start: int, count: int) -> Node:
 @implementation(np.interp)
 def interp(x, xp, fp, left=None, right=None, period=None):
     """Linear between the points; at a point the gradient is that of the piece to its right."""
-    at_, points, values = (cast(real_node(one, "interp"), FLOAT) for one in (x, xp, fp))
+    at_, points, values = (cast(node_of(one), FLOAT) for one in (x, xp, fp))
     if points.ndim != 1 or points.shape != values.shape or not points.shape[0]:
-        raise UsageValueError(f"np.interp: xp and fp must be 1-d and equally long, their shapes are {points.shape} "
-                              f"and {values.shape}")
+        raise UsageValueError(
+            f"np.interp: xp and fp must be 1-d and equally long, their shapes are {points.shape} "
+            f"and {values.shape}"
+        )
     if period is not None:
         at_, points, values = _periodic(at_, points, values, period)
         left = right = None
@@ -322,21 +337,20 @@ def _periodic(x: Node, points: Node, values: Node, period) -> tuple[Node, Node, 
 @implementation(np.unwrap)
 def unwrap(p, discont=None, axis=-1, *, period=2 * np.pi):
     """Whole periods are added; they are constant, so the gradient is that of p."""
-    x = floating(node_of(p))
-    axis = axis_of(axis, x.ndim)
     if is_traced(period) or is_traced(discont):
         raise Limitation("np.unwrap with a traced period or discont is not supported", "Pass plain numbers.")
-    discont = period / 2 if discont is None else discont
-    step = _first_difference(x, axis)
-    half, whole = filled(step.shape, period / 2, x.dtype), filled(step.shape, period, x.dtype)
+    x = node_of(p)
+    axis = axis_of(axis, x.ndim)
+    dtype = np.result_type(x.dtype, period)
+    if dtype.kind != "f":
+        raise Limitation(f"np.unwrap of {x.dtype} with an integer period is not supported", "Pass a float period.")
+    step = cast(_first_difference(x, axis), dtype)
+    x = cast(x, dtype)
+    half, whole = filled(step.shape, period / 2, dtype), filled(step.shape, period, dtype)
     reduced = call("remainder", step + half, whole) - half
-    reduced = select(_and(equal(reduced, -half), step > 0), half, reduced)
-    correction = select(call("absolute", step) < discont, 0, reduced - step)
+    at_low_end = call("logical_and", equal(reduced, -half), step > 0)
+    reduced = select(at_low_end, half, reduced)
+    small = call("absolute", step) < (period / 2 if discont is None else discont)
+    correction = select(small, 0, reduced - step)
     rest = part(x, axis, 1, x.shape[axis] - 1) + call("cumsum", correction, axis=axis, reverse=0)
     return join([part(x, axis, 0, 1), rest], axis)
-
-
-def _and(x: Node, y: Node) -> Node:
-    return call("logical_and", x, y)
-
-

@@ -19,14 +19,16 @@ from ._build import (
     insert_axis,
     is_traced,
     join,
+    move,
     node_of,
+    number_as,
     part,
     refuse_out,
     reshape,
     spread,
     static_array,
 )
-from .shaping import atleast_1d, atleast_2d, atleast_3d, move, pick
+from .shaping import atleast_1d, atleast_2d, atleast_3d, pick
 
 
 def _sequence(arrays, name: str) -> list:
@@ -44,7 +46,9 @@ def _in_one_dtype(arrays, dtype, casting) -> list[Node]:
         return common(*nodes)
     for node in nodes:
         if not np.can_cast(node.dtype, dtype, casting):
-            raise UsageTypeError(f"Cannot cast array data from {node.dtype} to {np.dtype(dtype)} by rule {casting!r}")
+            raise UsageTypeError(
+                f"Cannot cast array data from {node.dtype} to {np.dtype(dtype)} by rule {casting!r}"
+            )
     return [cast(node, dtype) for node in nodes]
 
 
@@ -76,8 +80,10 @@ def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
     refuse_out(out)
     nodes = _in_one_dtype(_sequence(arrays, "stack"), dtype, casting)
     if len({node.shape for node in nodes}) > 1:
-        raise UsageValueError("all input arrays must have the same shape, not "
-                              + ", ".join(str(shape) for shape in dict.fromkeys(node.shape for node in nodes)))
+        raise UsageValueError(
+            "all input arrays must have the same shape, not "
+            + ", ".join(str(shape) for shape in dict.fromkeys(node.shape for node in nodes))
+        )
     axis = axis_of(axis, nodes[0].ndim + 1)
     return join([insert_axis(node, axis) for node in nodes], axis)
 
@@ -152,7 +158,9 @@ def array_split(ary, indices_or_sections, axis=0):
     along = axis_of(axis, x.ndim)
     cuts = _cuts(x.shape[along], indices_or_sections)
     # A cut behind the next one gives an empty piece, as slicing does.
-    bounds = [slice(low, high).indices(x.shape[along])[:2] for low, high in zip(cuts[:-1], cuts[1:], strict=True)]
+    bounds = [
+        slice(low, high).indices(x.shape[along])[:2] for low, high in zip(cuts[:-1], cuts[1:], strict=True)
+    ]
     return [part(x, along, low, max(high - low, 0)) for low, high in bounds]
 
 
@@ -199,7 +207,9 @@ def dsplit(ary, indices_or_sections):
 def _of_rank(ary, rank: int, name: str) -> Node:
     x = node_of(ary)
     if x.ndim < rank:
-        raise UsageValueError(f"{name} only works on arrays of {rank} or more dimensions, not of shape {x.shape}")
+        raise UsageValueError(
+            f"{name} only works on arrays of {rank} or more dimensions, not of shape {x.shape}"
+        )
     return x
 
 
@@ -229,8 +239,10 @@ def delete(arr, obj, axis=None):
 def insert(arr, obj, values, axis=None):
     x, axis = flat_unless(node_of(arr), axis)
     extent = x.shape[axis]
-    places = np.arange(extent)[obj] if isinstance(obj, slice) else static_array(obj, "the places to insert at")
-    new = cast(node_of(values), x.dtype)
+    places = (
+        np.arange(extent)[obj] if isinstance(obj, slice) else static_array(obj, "the places to insert at")
+    )
+    new = number_as(values, x.dtype)
     single = places.size == 1
     if places.dtype == np.bool_:
         raise Limitation("np.insert at a mask is not supported", "Pass the places: np.flatnonzero(mask).")
@@ -246,7 +258,9 @@ def insert(arr, obj, values, axis=None):
 def _insertion_order(extent: int, places: np.ndarray, count: int) -> np.ndarray:
     """For each place of the result the place in old elements followed by new ones."""
     if ((places < -extent) | (places > extent)).any():
-        raise UsageValueError(f"np.insert: a place in {places.tolist()} is out of bounds for axis of size {extent}")
+        raise UsageValueError(
+            f"np.insert: a place in {places.tolist()} is out of bounds for axis of size {extent}"
+        )
     places = np.where(places < 0, places + extent, places)
     places = np.repeat(places, count) if places.size == 1 else places
     return np.insert(np.arange(extent), places, np.arange(extent, extent + count))

@@ -18,7 +18,6 @@ from ._build import (
     implementation,
     iota,
     join,
-    minus,
     move,
     node_of,
     ordered_axes,
@@ -27,12 +26,11 @@ from ._build import (
     reshape,
     select,
     spread,
-    static_array,
     times,
 )
 from .contraction import contract
 from .reductions import sum_
-from .shaping import moveaxis, pick
+from .shaping import moveaxis
 
 # --- products over the last axes
 
@@ -84,8 +82,10 @@ def _along(x: Node, y: Node, of_x: tuple[int, ...], of_y: tuple[int, ...]) -> No
     """sum x y over pairs of axes; the result has the other axes of x, then those of y."""
     for k, m in zip(of_x, of_y, strict=True):
         if x.shape[k] != y.shape[m]:
-            raise UsageValueError(f"shapes {x.shape} and {y.shape} not aligned: "
-                                  f"{x.shape[k]} (dim {k}) != {y.shape[m]} (dim {m})")
+            raise UsageValueError(
+                f"shapes {x.shape} and {y.shape} not aligned: "
+                f"{x.shape[k]} (dim {k}) != {y.shape[m]} (dim {m})"
+            )
     x_labels = [("x", k) for k in range(x.ndim)]
     y_labels = [("y", k) for k in range(y.ndim)]
     for k, m in zip(of_x, of_y, strict=True):
@@ -101,20 +101,26 @@ def _along(x: Node, y: Node, of_x: tuple[int, ...], of_y: tuple[int, ...]) -> No
 def _core_product(name: str, a, b, x_core: str, y_core: str, wanted: str) -> Node:
     x, y = common(a, b)
     if x.ndim < len(x_core) or y.ndim < len(y_core):
-        raise UsageValueError(f"{name}: operands of shapes {x.shape} and {y.shape} do not have enough dimensions "
-                              f"(signature ({','.join(x_core)}),({','.join(y_core)})->({','.join(wanted)}))")
+        raise UsageValueError(
+            f"{name}: operands of shapes {x.shape} and {y.shape} do not have enough dimensions "
+            f"(signature ({','.join(x_core)}),({','.join(y_core)})->({','.join(wanted)}))"
+        )
     x_lead, y_lead = x.shape[: x.ndim - len(x_core)], y.shape[: y.ndim - len(y_core)]
     extents = dict(zip(x_core, x.shape[len(x_lead) :], strict=True))
     for label, extent in zip(y_core, y.shape[len(y_lead) :], strict=True):
         if extents.setdefault(label, extent) != extent:
-            raise UsageValueError(f"{name}: shapes {x.shape} and {y.shape} do not fit: {extents[label]} != {extent} "
-                                  f"(signature ({','.join(x_core)}),({','.join(y_core)})->({','.join(wanted)}))")
+            raise UsageValueError(
+                f"{name}: shapes {x.shape} and {y.shape} do not fit: {extents[label]} != {extent} "
+                f"(signature ({','.join(x_core)}),({','.join(y_core)})->({','.join(wanted)}))"
+            )
     shape = broadcast_shapes(x_lead, y_lead)
     # A matrix beside a stack of rows is one large product, not a stack of small ones.
     lead = tuple(range(len(shape)))
     x_labels, x = _lead_labels(x, x_lead, shape)
     y_labels, y = _lead_labels(y, y_lead, shape)
-    result = contract(x, (*x_labels, *x_core), y, (*y_labels, *y_core), (*_present(lead, x_labels, y_labels), *wanted))
+    result = contract(
+        x, (*x_labels, *x_core), y, (*y_labels, *y_core), (*_present(lead, x_labels, y_labels), *wanted)
+    )
     return reshape(result, shape + result.shape[result.ndim - len(wanted) :])
 
 
@@ -134,7 +140,9 @@ def _present(lead, *label_sets) -> tuple[int, ...]:
 def matmul(a, b, /):
     x, y = common(a, b)
     if not x.ndim or not y.ndim:
-        raise UsageValueError(f"matmul: an operand has no dimensions (shapes {x.shape} and {y.shape})", "Use *.")
+        raise UsageValueError(
+            f"matmul: an operand has no dimensions (shapes {x.shape} and {y.shape})", "Use *."
+        )
     x_core, y_core = "mk"[-x.ndim :] if x.ndim < 2 else "mk", "k" if y.ndim == 1 else "kn"
     wanted = ("m" if "m" in x_core else "") + ("n" if "n" in y_core else "")
     return _core_product("matmul", x, y, x_core, y_core, wanted)
@@ -176,7 +184,9 @@ def outer(a, b, out=None):
 def strict_outer(x1, x2, /):
     x, y = node_of(x1), node_of(x2)
     if x.ndim != 1 or y.ndim != 1:
-        raise UsageValueError(f"Input arrays must be one-dimensional, but their shapes are {x.shape} and {y.shape}")
+        raise UsageValueError(
+            f"Input arrays must be one-dimensional, but their shapes are {x.shape} and {y.shape}"
+        )
     return outer(x, y)
 
 
@@ -197,10 +207,14 @@ def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
     x, y = common(a, b)
     if not x.ndim or not y.ndim:
         raise UsageValueError("At least one array has zero dimension")
+    if x.dtype == BOOL:
+        raise UsageTypeError("np.cross of booleans: subtraction is not defined for them")
     x, y = moveaxis(x, axisa, -1), moveaxis(y, axisb, -1)
     if x.shape[-1] not in (2, 3) or y.shape[-1] not in (2, 3):
-        raise UsageValueError(f"incompatible dimensions for cross product (shapes {x.shape} and {y.shape})",
-                              "The dimension must be 2 or 3.")
+        raise UsageValueError(
+            f"incompatible dimensions for cross product (shapes {x.shape} and {y.shape})",
+            "The dimension must be 2 or 3.",
+        )
     flat_result = x.shape[-1] == y.shape[-1] == 2
     shape = broadcast_shapes(x.shape[:-1], y.shape[:-1])
     xs, ys = ([_component(node, k, shape) for k in range(3)] for node in (x, y))
@@ -224,9 +238,9 @@ def _determinant(a: Node | None, b: Node | None, c: Node | None, d: Node | None)
     """a d - b c, where None is zero."""
     first = None if a is None or d is None else a * d
     second = None if b is None or c is None else b * c
-    if second is None:
-        return first
-    return -second if first is None else first - second
+    if first is None or second is None:
+        return first if second is None else -second
+    return first - second
 
 
 # --- diagonals and triangles
@@ -278,8 +292,6 @@ def diag(v, k=0):
         raise UsageValueError(f"Input must be 1- or 2-d, its shape is {x.shape}")
     n = x.shape[0] + abs(k)
     start = k if k >= 0 else -k * n
-    if x.dtype == BOOL:
-        return select(_eye_mask(n, n, k), spread(pick(x, 0, np.clip(np.arange(n) - max(k, 0), 0, len_(x) - 1)), (n, n)), False)
     if not x.shape[0]:
         return filled((n, n), 0, x.dtype)
     return reshape(call("place", x, shape=(n * n,), starts=(start,), steps=(n + 1,)), (n, n))

@@ -22,12 +22,14 @@ from ._build import (
     flat,
     highest,
     implementation,
+    insert_axis,
     iota,
     keep,
     lowest,
     minus,
     node_of,
     nonzero,
+    number_as,
     plus,
     reduce,
     refuse_out,
@@ -35,7 +37,6 @@ from ._build import (
     spread,
     spread_all,
     times,
-    insert_axis,
 )
 
 
@@ -72,11 +73,13 @@ def fold(kind: Fold, x: Node, axis=None, keepdims=False, initial=NOT_GIVEN, wher
         _needs_elements(kind, x, axes, where)
     x = masked(x, where, kind.neutral(x.dtype))
     if kind in (MAX, MIN) and not count_along(x.shape, axes) and x.ndim:
-        result = filled(tuple(e for k, e in enumerate(x.shape) if k not in axes), kind.neutral(x.dtype), x.dtype)
+        result = filled(
+            tuple(e for k, e in enumerate(x.shape) if k not in axes), kind.neutral(x.dtype), x.dtype
+        )
     else:
         result = reduce(kind.on_bool if x.dtype == BOOL else kind.primitive, x, axes)
     if given:
-        result = kind.join(result, spread(cast(node_of(initial), x.dtype), result.shape))
+        result = kind.join(result, spread(number_as(initial, x.dtype), result.shape))
     return keep(result, x.shape, axes, keepdims)
 
 
@@ -196,7 +199,7 @@ def _first_place(kind: Fold, a, axis, out, keepdims) -> Node:
 
 def without_nan(x: Node, neutral) -> tuple[Node, Node | None]:
     """x with `neutral` for nan, and where nan was (None: x has no nan)."""
-    if x.dtype.kind not in "fc":
+    if x.dtype.kind not in "f":
         return x, None
     missing = call("isnan", x)
     return select(missing, neutral, x), missing

@@ -8,7 +8,7 @@ import operator
 import numpy as np
 
 from ..errors import Limitation, UsageTypeError, UsageValueError
-from ..ir.node import Node, call, constant
+from ..ir.node import Node, call
 from ._build import (
     BOOL,
     INT,
@@ -22,26 +22,23 @@ from ._build import (
     filled,
     flat,
     flat_unless,
-    highest,
     implementation,
     insert_axis,
     iota,
     is_traced,
-    lowest,
     move,
     node_of,
     nonzero,
+    number_as,
     opposite,
-    real_node,
     reduce,
     refuse_out,
     reshape,
-    result_dtype,
     select,
     spread,
     spread_all,
     static_array,
-    total,
+    wrap,
 )
 from .shaping import flip, pick
 from .statistics import pick_along, sort_along
@@ -87,17 +84,15 @@ def choose(a, choices, out=None, mode="raise"):
     index = _wrapped(index, len(parts), mode)
     index, first = spread_all(index, parts[0])
     if mode == "raise":  # one gather, which checks the index
-        table = call("concatenate", *[reshape(spread(p, first.shape), (1, first.aval.size)) for p in parts], axis=0)
-        taken = call("gather", _checked(table), flat(index), iota((first.aval.size,), 0))
+        table = call(
+            "concatenate", *[reshape(spread(p, first.shape), (1, first.aval.size)) for p in parts], axis=0
+        )
+        taken = call("gather", table, flat(index), iota((first.aval.size,), 0))
         return reshape(taken, first.shape)
     result = spread(parts[-1], first.shape)
     for k in reversed(range(len(parts) - 1)):
         result = select(equal(index, k), spread(parts[k], first.shape), result)
     return result
-
-
-def _checked(table: Node) -> Node:
-    return table
 
 
 def _wrapped(index: Node, extent: int, mode: str) -> Node:
@@ -112,7 +107,9 @@ def _wrapped(index: Node, extent: int, mode: str) -> Node:
 
 
 def _between(x: Node, low, high) -> Node:
-    low, high = (bound if isinstance(bound, Node) else filled(x.shape, bound, x.dtype) for bound in (low, high))
+    low, high = (
+        bound if isinstance(bound, Node) else filled(x.shape, bound, x.dtype) for bound in (low, high)
+    )
     return call("minimum", call("maximum", x, low), high)
 
 
@@ -125,19 +122,16 @@ def piecewise(x, condlist, funclist, *args, **kw):
         nothing = opposite(functools.reduce(either, conditions))
         conditions.append(nothing)
     if len(funclist) != len(conditions):
-        raise UsageValueError(f"with {len(conditions)} condition(s), either {len(conditions)} or "
-                              f"{len(conditions) + 1} functions are expected")
+        raise UsageValueError(
+            f"with {len(conditions)} condition(s), either {len(conditions)} or "
+            f"{len(conditions) + 1} functions are expected"
+        )
     result = filled(x.shape, 0, x.dtype)
     for condition, function in zip(conditions, funclist, strict=True):
-        value = _call_on_array(function, x, args, kw) if callable(function) else node_of(function)
-        result = select(condition, spread(cast(value, x.dtype), x.shape), result)
+        value = wrap(x)
+        value = function(value, *args, **kw) if callable(function) else function
+        result = select(condition, spread(number_as(value, x.dtype), x.shape), result)
     return result
-
-
-def _call_on_array(function, x: Node, args, kw) -> Node:
-    from ._build import wrap
-
-    return node_of(function(wrap(x), *args, **kw))
 
 
 @implementation(np.clip)
@@ -150,7 +144,9 @@ def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, **kwargs):
     low, high = min if low is None else low, max if high is None else high
     bounds = [bound for bound in (low, high) if bound is not None]
     x, *rest = spread_all(*common(a, *bounds))
-    for name, bound in zip([n for n, b in (("maximum", low), ("minimum", high)) if b is not None], rest, strict=True):
+    for name, bound in zip(
+        [n for n, b in (("maximum", low), ("minimum", high)) if b is not None], rest, strict=True
+    ):
         x = call(name, x, bound)
     return x
 
@@ -164,8 +160,12 @@ def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
     high, low = (limits.max if posinf is None else posinf), (limits.min if neginf is None else neginf)
     result = x
     infinite = call("isinf", x)
-    for condition, value in ((both(infinite, x > 0), high), (both(infinite, x < 0), low), (call("isnan", x), nan)):
-        result = select(condition, spread(cast(node_of(value), x.dtype), x.shape), result)
+    for condition, value in (
+        (both(infinite, x > 0), high),
+        (both(infinite, x < 0), low),
+        (call("isnan", x), nan),
+    ):
+        result = select(condition, spread(number_as(value, x.dtype), x.shape), result)
     return result
 
 
@@ -203,7 +203,9 @@ def take_along_axis(arr, indices, axis=-1):
         x, axis = flat(x), 0
     axis = axis_of(axis, x.ndim)
     if index.ndim != x.ndim:
-        raise UsageValueError(f"`indices` of shape {index.shape} and `arr` of shape {x.shape} must have as many axes")
+        raise UsageValueError(
+            f"`indices` of shape {index.shape} and `arr` of shape {x.shape} must have as many axes"
+        )
     rest = tuple(1 if k == axis else extent for k, extent in enumerate(x.shape))
     shape = np.broadcast_shapes(rest, tuple(1 if k == axis else e for k, e in enumerate(index.shape)))
     index = spread(index, shape[:axis] + (index.shape[axis],) + shape[axis + 1 :])
@@ -223,7 +225,9 @@ def compress(condition, a, axis=None, out=None):
 @implementation(np.extract)
 def extract(condition, arr):
     x = flat(node_of(arr))
-    return pick(x, 0, _true_places(static_array(condition, "the condition of np.extract", bool).ravel(), x.shape[0]))
+    return pick(
+        x, 0, _true_places(static_array(condition, "the condition of np.extract", bool).ravel(), x.shape[0])
+    )
 
 
 def _true_places(mask: np.ndarray, extent: int) -> np.ndarray:
@@ -303,7 +307,10 @@ def search(ordered: Node, values: Node, side: str) -> Node:
         found = call("gather", ordered, call("minimum", middle, filled(values.shape, n - 1, INT)))
         counts = opposite(_precedes(values, found)) if side == "right" else _precedes(found, values)
         open_ = low < high
-        low, high = select(both(open_, counts), middle + 1, low), select(both(open_, opposite(counts)), middle, high)
+        low, high = (
+            select(both(open_, counts), middle + 1, low),
+            select(both(open_, opposite(counts)), middle, high),
+        )
     return low
 
 
@@ -313,7 +320,9 @@ def searchsorted(a, v, side="left", sorter=None):
         raise UsageValueError(f"side must be 'left' or 'right', not {side!r}")
     ordered, values = common(a, v)
     if ordered.ndim != 1:
-        raise UsageValueError(f"np.searchsorted: the first argument must be 1-d, its shape is {ordered.shape}")
+        raise UsageValueError(
+            f"np.searchsorted: the first argument must be 1-d, its shape is {ordered.shape}"
+        )
     if ordered.dtype == BOOL:
         ordered, values = cast(ordered, np.int8), cast(values, np.int8)
     if sorter is not None:
@@ -324,7 +333,7 @@ def searchsorted(a, v, side="left", sorter=None):
 @implementation(np.digitize)
 def digitize(x, bins, right=False):
     """Traced bins must be monotonic; that is not checked."""
-    values, edges = real_node(x, "digitize"), node_of(bins)
+    values, edges = node_of(x), node_of(bins)
     values, edges = common(values, edges)
     if edges.ndim != 1:
         raise UsageValueError(f"np.digitize: bins must be 1-d, their shape is {edges.shape}")
@@ -333,10 +342,11 @@ def digitize(x, bins, right=False):
         if not ((steps >= 0).all() or (steps <= 0).all()):
             raise UsageValueError("bins must be monotonically increasing or decreasing")
     n = edges.shape[0]
-    up = search(edges, values, "left" if right else "right")
+    side = "left" if right else "right"
+    up = search(edges, values, side)
     if n < 2:
         return up
-    down = n - search(flip(edges), values, "right" if right else "left")
+    down = n - search(flip(edges), values, side)
     rising = call("less_equal", at(edges, 0, 0), at(edges, 0, -1))
     return select(rising, up, down)
 
@@ -357,12 +367,12 @@ def bincount(x, /, weights=None, minlength=0):
         return node_of(np.bincount(places, minlength=minlength))
     w = cast(node_of(weights), np.float64)
     if places.ndim != 1 or w.shape != places.shape:
-        raise UsageValueError(f"np.bincount: weights of shape {w.shape} do not match x of shape {places.shape}")
+        raise UsageValueError(
+            f"np.bincount: weights of shape {w.shape} do not match x of shape {places.shape}"
+        )
     if places.size and (places.dtype.kind not in "iu" or places.min() < 0):
         raise UsageValueError("np.bincount: x must be of non-negative integers")
     bins = max(operator.index(minlength), int(places.max()) + 1 if places.size else 0)
     if not places.size:
         return filled((bins,), 0, np.float64)
     return call("scatter_add", filled((bins,), 0, np.float64), w, node_of(places.astype(np.int64)))
-
-

@@ -28,7 +28,6 @@ from ._build import (
     transpose,
 )
 
-
 # --- reshape
 
 
@@ -183,7 +182,9 @@ def flipud(m):
 def _with_axes(m, count: int, name: str) -> Node:
     x = node_of(m)
     if x.ndim < count:
-        raise UsageValueError(f"np.{name}: the array must have at least {count} dimension(s), its shape is {x.shape}")
+        raise UsageValueError(
+            f"np.{name}: the array must have at least {count} dimension(s), its shape is {x.shape}"
+        )
     return x
 
 
@@ -247,7 +248,9 @@ def repeat(a, repeats, axis=None):
     counts = static_array(repeats, "repeats")
     if counts.size != 1:
         if counts.shape != (x.shape[axis],):
-            raise UsageValueError(f"{counts.size} repeats do not match axis {axis} of an array of shape {x.shape}")
+            raise UsageValueError(
+                f"{counts.size} repeats do not match axis {axis} of an array of shape {x.shape}"
+            )
         return pick(x, axis, np.repeat(np.arange(x.shape[axis]), counts))
     times = operator.index(counts.reshape(())[()])
     if times < 0:

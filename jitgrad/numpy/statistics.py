@@ -7,7 +7,7 @@ import operator
 import numpy as np
 
 from ..errors import Limitation, UsageTypeError, UsageValueError
-from ..ir.node import Node, call
+from ..ir.node import Node, call, constant
 from ._build import (
     BOOL,
     FLOAT,
@@ -21,6 +21,7 @@ from ._build import (
     common,
     count_along,
     equal,
+    filled,
     flat,
     floating,
     implementation,
@@ -35,21 +36,18 @@ from ._build import (
     opposite,
     over,
     part,
-    plus,
-    real_node,
-    reduce,
     refuse_out,
     reshape,
     result_dtype,
     safe_sqrt,
     select,
     spread,
+    spread_all,
     times,
     total,
     transpose,
 )
-from .reductions import masked, sum_
-
+from .reductions import sum_
 
 # --- means and variances
 
@@ -57,7 +55,11 @@ from .reductions import masked, sum_
 def _counts(x: Node, mask: Node | None, axes: tuple[int, ...], dtype, ddof=0) -> Node | float:
     """How many elements count in each mean, less `ddof`, never below 0: a number, or a node where a mask decides."""
     if mask is None:
-        return count_along(x.shape, axes) - ddof if is_traced(ddof) else max(count_along(x.shape, axes) - ddof, 0)
+        return (
+            count_along(x.shape, axes) - ddof
+            if is_traced(ddof)
+            else max(count_along(x.shape, axes) - ddof, 0)
+        )
     counts = keep(total(cast(mask, dtype), axes), x.shape, axes, True)
     return call("maximum", counts - ddof, counts * 0) if ddof else counts
 
@@ -73,7 +75,7 @@ def _mask_of(x: Node, where) -> Node | None:
 def _working(x: Node, dtype) -> tuple[Node, np.dtype]:
     """x in the dtype that its mean is computed in, and the dtype of the result. Half precision is summed in single."""
     final = np.dtype(dtype) if dtype is not None else floating(x).dtype
-    working = np.dtype(np.float32) if final == np.float16 else final if final.kind in "fc" else FLOAT
+    working = np.dtype(np.float32) if final == np.float16 else final if final.kind in "f" else FLOAT
     return cast(cast(x, final) if dtype is not None else x, working), final
 
 
@@ -115,7 +117,7 @@ def _spread_arguments(a, axis, dtype, out, ddof, correction, name):
         ddof = correction
     if is_traced(ddof):
         raise Limitation(f"np.{name} with a traced ddof is not supported", "Pass a plain number.")
-    x, final = _working(real_node(a, name), dtype)
+    x, final = _working(node_of(a), dtype)
     return x, final, axes_of(axis, x.ndim), ddof
 
 
@@ -150,7 +152,7 @@ def _present(x: Node, where) -> tuple[Node, Node]:
 @implementation(np.nanmean)
 def nanmean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
     x = node_of(a)
-    if x.dtype.kind not in "fc":
+    if x.dtype.kind not in "f":
         return mean(x, axis, dtype, out, keepdims, where=where)
     refuse_out(out)
     x, final = _working(x, dtype)
@@ -189,9 +191,13 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
     x = node_of(a)
     if weights is None:
         average = mean(x, axis, keepdims=keepdims)
-        scale = cast(spread(node_of(x.aval.size / max(average.aval.size, 1)), average.shape), average.dtype)
+        scale = filled(average.shape, x.aval.size / max(average.aval.size, 1), average.dtype)
     else:
-        dtype = np.result_type(result_dtype(a, weights), FLOAT) if x.dtype.kind in "biu" else result_dtype(a, weights)
+        dtype = (
+            np.result_type(result_dtype(a, weights), FLOAT)
+            if x.dtype.kind in "biu"
+            else result_dtype(a, weights)
+        )
         w = _weights_like(x, cast(node_of(weights), dtype), axis)
         x = cast(x, dtype)
         scale = sum_(spread(w, x.shape), axis, keepdims=keepdims)
@@ -204,12 +210,15 @@ def _weights_like(x: Node, w: Node, axis) -> Node:
     if w.shape == x.shape:
         return w
     if axis is None:
-        raise UsageTypeError("axis must be given when shapes of a and weights differ: "
-                             f"{x.shape} and {w.shape}")
+        raise UsageTypeError(
+            f"axis must be given when shapes of a and weights differ: {x.shape} and {w.shape}"
+        )
     given = axis if isinstance(axis, (tuple, list)) else (axis,)
     axes = tuple(axis_of(one, x.ndim) for one in given)
     if w.shape != tuple(x.shape[one] for one in axes):
-        raise UsageValueError(f"weights of shape {w.shape} do not match axis {axis} of an array of shape {x.shape}")
+        raise UsageValueError(
+            f"weights of shape {w.shape} do not match axis {axis} of an array of shape {x.shape}"
+        )
     ordered = transpose(w, tuple(int(k) for k in np.argsort(axes)))
     return reshape(ordered, tuple(extent if k in axes else 1 for k, extent in enumerate(x.shape)))
 
@@ -233,7 +242,9 @@ def sort_along(x: Node, axis: int) -> Node:
 
 def pick_along(x: Node, indices: Node, axis: int) -> Node:
     """out[i, j, k] = x[i, indices[i, j, k], k] for axis 1 and alike; the other extents are equal."""
-    grids = [indices if k == axis else call("iota", shape=indices.shape, axis=k, dtype=INT) for k in range(x.ndim)]
+    grids = [
+        indices if k == axis else call("iota", shape=indices.shape, axis=k, dtype=INT) for k in range(x.ndim)
+    ]
     return call("gather", x, *grids)
 
 
@@ -248,7 +259,7 @@ def _nan_spoils(ordered: Node, result: Node) -> Node:
 @implementation(np.median)
 def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
     refuse_out(out)
-    x = real_node(a, "median")
+    x = node_of(a)
     ordered, axes = _sorted_last(cast(x, np.int8) if x.dtype == BOOL else x, axis)
     n = ordered.shape[-1]
     if not n:
@@ -259,31 +270,38 @@ def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
 
 @implementation(np.nanmedian)
 def nanmedian(a, axis=None, out=None, overwrite_input=False, keepdims=False):
-    x = real_node(a, "nanmedian")
+    x = node_of(a)
     if x.dtype.kind != "f":
         return median(x, axis, out, keepdims=keepdims)
     refuse_out(out)
-    half = node_of(np.asarray(0.5, x.dtype))
-    return _nan_quantile(x, half, axis, keepdims, "midpoint_mean")
+    return _nan_quantile(x, constant(0.5, x.dtype), axis, keepdims, "midpoint")
 
 
 @implementation(np.quantile)
-def quantile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None):
+def quantile(
+    a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None
+):
     return _quantile(a, q, 1, axis, out, method, keepdims, weights, "quantile")
 
 
 @implementation(np.percentile)
-def percentile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None):
+def percentile(
+    a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None
+):
     return _quantile(a, q, 100, axis, out, method, keepdims, weights, "percentile")
 
 
 @implementation(np.nanquantile)
-def nanquantile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None):
+def nanquantile(
+    a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None
+):
     return _quantile(a, q, 1, axis, out, method, keepdims, weights, "nanquantile")
 
 
 @implementation(np.nanpercentile)
-def nanpercentile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None):
+def nanpercentile(
+    a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None
+):
     return _quantile(a, q, 100, axis, out, method, keepdims, weights, "nanpercentile")
 
 
@@ -295,9 +313,11 @@ def _quantile(a, q, whole, axis, out, method, keepdims, weights, name):
     if weights is not None:
         raise Limitation(f"np.{name} with weights is not supported")
     if method not in METHODS:
-        raise Limitation(f"np.{name} with method={method!r} is not supported", f"There are: {', '.join(METHODS)}.")
-    x = real_node(a, name)
-    if x.dtype == BOOL:
+        raise Limitation(
+            f"np.{name} with method={method!r} is not supported", f"There are: {', '.join(METHODS)}."
+        )
+    x = node_of(a)
+    if x.dtype == BOOL and method in ("linear", "midpoint"):
         raise UsageTypeError(f"np.{name} of a boolean array: boolean subtract is not supported by NumPy")
     fraction = _fraction(x, q, whole)
     if not is_traced(q) and not np.all((np.asarray(q) >= 0) & (np.asarray(q) <= whole)):
@@ -305,24 +325,18 @@ def _quantile(a, q, whole, axis, out, method, keepdims, weights, name):
     if name.startswith("nan") and x.dtype.kind == "f":
         return _nan_quantile(x, fraction, axis, keepdims, method)
     ordered, axes = _sorted_last(x, axis)
-    value = _between(ordered, fraction, filled_like_count(ordered), method)
+    value = _between(ordered, fraction, constant(ordered.shape[-1], INT), method)
     value = _nan_spoils_leading(ordered, value)
     return _keep_behind(value, fraction.ndim, x.shape, axes, keepdims)
 
 
 def _fraction(x: Node, q, whole) -> Node:
-    """q between 0 and 1, in the dtype that NumPy computes the quantile in."""
+    """q as a fraction, in the dtype that NumPy computes the quantile in."""
+    if whole == 100:
+        return floating(over(*spread_all(*map(floating, common(q, constant(100, floating(x).dtype))))))
+    is_number = isinstance(q, (int, float)) or getattr(q, "weak", None)
     node = node_of(q)
-    scalar = isinstance(q, (int, float)) or getattr(q, "weak", None)
-    if x.dtype.kind == "f" and (scalar or whole == 100 and node.dtype.kind not in "f"):
-        node = cast(node, x.dtype)
-    node = floating(node)
-    return node if whole == 1 else node / whole
-
-
-def filled_like_count(ordered: Node) -> Node:
-    """The number of elements in each row, as a node that the rows' leading axes can be broadcast with."""
-    return node_of(np.asarray(ordered.shape[-1], np.int64))
+    return cast(node, x.dtype) if is_number and x.dtype.kind == "f" else floating(node)
 
 
 def _between(ordered: Node, fraction: Node, count: Node, method: str) -> Node:
@@ -336,7 +350,10 @@ def _between(ordered: Node, fraction: Node, count: Node, method: str) -> Node:
     last = spread(count, shape) - 1
     place = q * cast(last, q.dtype)
     low, high = _neighbours(place, method)
-    ends = [_take_rows(ordered, call("maximum", call("minimum", cast(k, INT), last), last * 0)) for k in (low, high)]
+    ends = [
+        _take_rows(ordered, call("maximum", call("minimum", cast(k, INT), last), last * 0))
+        for k in (low, high)
+    ]
     if method == "midpoint":
         return (floating(ends[0]) + floating(ends[1])) / 2
     if method != "linear":
@@ -365,8 +382,7 @@ def _take_rows(ordered: Node, index: Node) -> Node:
 def _interpolated(low: Node, high: Node, weight: Node) -> Node:
     """low + weight (high - low), from the nearer end, which keeps it monotonic."""
     dtype = np.result_type(low.dtype, weight.dtype)
-    low, high, weight = (cast(node, dtype) for node in (low, high, weight))
-    step = high - low
+    low, high, weight, step = (cast(node, dtype) for node in (low, high, weight, high - low))
     return select(weight >= 0.5, high - step * (1 - weight), low + step * weight)
 
 
@@ -389,12 +405,9 @@ def _nan_quantile(x: Node, fraction: Node, axis, keepdims, method: str) -> Node:
     """Quantiles of what is not nan: nan is sorted last, so a row's first `count` elements are the others."""
     ordered, axes = _sorted_last(x, axis)
     present = opposite(call("isnan", ordered))
-    count = ops.reduce_sum(cast(present, INT), (ordered.ndim - 1,))
+    count = total(cast(present, INT), (ordered.ndim - 1,))
     clean = select(present, ordered, 0)
-    if method == "midpoint_mean":
-        value = _between(clean, fraction, count, "midpoint")
-    else:
-        value = _between(clean, fraction, count, method)
+    value = _between(clean, fraction, count, method)
     value = select(spread(equal(count, 0), value.shape), np.nan, value)
     return _keep_behind(value, fraction.ndim, x.shape, axes, keepdims)
 
@@ -431,7 +444,7 @@ def _observations(m, y, rowvar, dtype) -> Node:
 
 
 def _table(m, rowvar) -> Node:
-    x = real_node(m, "cov")
+    x = node_of(m)
     if x.ndim > 2:
         raise UsageValueError(f"np.cov takes at most 2 dimensions, not shape {x.shape}")
     if x.ndim < 2:
@@ -464,7 +477,5 @@ def corrcoef(x, y=None, rowvar=True, *, dtype=None):
     n = c.shape[0]
     scale = call("sqrt", part(flat(c), 0, 0, n, n + 1))
     normal = over(over(c, insert_axis(scale, 1)), insert_axis(scale, 0))
-    one = call("broadcast", node_of(np.asarray(1.0, c.dtype)), shape=normal.shape, axes=())
+    one = filled(normal.shape, 1, c.dtype)
     return call("maximum", call("minimum", normal, one), -one)
-
-

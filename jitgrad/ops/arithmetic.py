@@ -17,7 +17,11 @@ _NUMBERS = Samples(kinds="fi")
 
 # d(x + y) = dx + dy
 elementwise(
-    "add", numpy=np.add, emit=lambda e, x, y: e.add(x, y), partials=lambda x, y, out: [ONE, ONE], samples=_ANY_KIND
+    "add",
+    numpy=np.add,
+    emit=lambda e, x, y: e.add(x, y),
+    partials=lambda x, y, out: [ONE, ONE],
+    samples=_ANY_KIND,
 )
 
 # d(x - y) = dx - dy
@@ -31,12 +35,20 @@ elementwise(
 
 # d(x y) = y dx + x dy
 elementwise(
-    "multiply", numpy=np.multiply, emit=lambda e, x, y: e.mul(x, y), partials=lambda x, y, out: [y, x], samples=_ANY_KIND
+    "multiply",
+    numpy=np.multiply,
+    emit=lambda e, x, y: e.mul(x, y),
+    partials=lambda x, y, out: [y, x],
+    samples=_ANY_KIND,
 )
 
 # d(-x) = -dx
 elementwise(
-    "negative", numpy=np.negative, emit=lambda e, x: e.neg(x), partials=lambda x, out: [MINUS_ONE], samples=_NUMBERS
+    "negative",
+    numpy=np.negative,
+    emit=lambda e, x: e.neg(x),
+    partials=lambda x, out: [MINUS_ONE],
+    samples=_NUMBERS,
 )
 
 # --- quotients
@@ -63,7 +75,9 @@ elementwise(
 def _emit_floor_divide(e, x, y):
     if x.dtype.kind != "f":
         quotient, rest = e.int_div(x, y), e.int_rem(x, y)
-        return e.sub(quotient, e.cast(_must_go_down(e, rest, y), x.dtype)) if x.dtype.kind == "i" else quotient
+        return (
+            e.sub(quotient, e.cast(_must_go_down(e, rest, y), x.dtype)) if x.dtype.kind == "i" else quotient
+        )
     zero, one, half = e.like(x, 0), e.like(x, 1), e.like(x, 0.5)
     rest = e.rem(x, y)
     quotient = e.div(e.sub(x, rest), y)
@@ -128,8 +142,8 @@ elementwise(
 def _emit_power(e, x, y):
     if x.dtype.kind == "f":
         return e.math("power", x, y)
-    # By the binary digits of y, wrapping around. The groups of odd numbers modulo 2**w have no order above 2**(w-2),
-    # so the highest bits of an exponent that is not negative do not matter.
+    # By the binary digits of y, wrapping around. The groups of odd numbers modulo 2**w have no order above
+    # 2**(w-2), so the highest bits of an exponent that is not negative do not matter.
     result, base = e.like(x, 1), x
     width = 1 if x.dtype.kind == "b" else 8 * x.dtype.itemsize - 1
     for bit in range(width):
@@ -298,7 +312,7 @@ def _emit_nextafter(e, x, y):
     moved = e.bitcast(e.select(away, e.add(bits, e.like(bits, 1)), e.sub(bits, e.like(bits, 1))), x.dtype)
     tiny = e.copysign(e.bitcast(e.constant(1, integer), x.dtype), y)
     moved = e.select(e.eq(x, zero), tiny, moved)
-    moved = e.select(e.eq(x, y), y, moved)
+    moved = e.select(e.eq(x, y), x if x.dtype.itemsize == 2 else y, moved)  # of zeros, NumPy returns so
     return e.select(e.or_(e.is_nan(x), e.is_nan(y)), e.add(x, y), moved)
 
 
@@ -346,8 +360,9 @@ def _emit_fmin(e, x, y):
     return e.select(e.or_(takes_x, e.is_nan(y)) if x.dtype.kind == "f" else takes_x, x, y)
 
 
-# The derivative goes to the side taken; at a tie half to each. A nan takes what it takes part in: in maximum and
-# minimum both sides get the full derivative (the result is nan), in fmax and fmin the side that is a number.
+# The derivative goes to the side taken; at a tie half to each. A nan takes what it takes part in: in maximum
+# and minimum both sides get the full derivative (the result is nan), in fmax and fmin the side that is a
+# number.
 def _taken(value: Node, loses: Node, x: Node, y: Node) -> Node:
     """`value` where `loses` is false, half of it where x = y, else 0."""
     zero = full(0.0, value.aval)

@@ -26,8 +26,8 @@ def _emit(e, x, *, dtype):
 def _to_odd_single(e, x):
     """float64 to float32, rounded to odd: a second rounding, to float16, then is as if it were the only one.
 
-    S. Boldo, G. Melquiond: Emulation of a FMA and correctly rounded sums: proved algorithms using rounding to odd.
-    IEEE Transactions on Computers 57 (2008).
+    S. Boldo, G. Melquiond: Emulation of a FMA and correctly rounded sums: proved algorithms using rounding to
+    odd. IEEE Transactions on Computers 57 (2008).
     """
     near = e.cast(x, _SINGLE)
     back = e.cast(near, _DOUBLE)
@@ -42,7 +42,8 @@ def _aval(x: Aval, *, dtype) -> Aval:
     return aval_of(x.shape, dtype)
 
 
-# Between floats: linear, d = cast(dx), and the cotangent is cast back. To or from integers and bools: nothing flows.
+# Between floats: linear, d = cast(dx), and the cotangent is cast back. To or from integers and bools: nothing
+# flows.
 def _jvp(tangents, primals, out, *, dtype):
     flows = tangents[0] is not None and out.dtype.kind == "f"
     return cast(tangents[0], dtype) if flows else None
@@ -63,7 +64,9 @@ _CAST = elementwise(
     own_half=True,
     samples=Samples(
         kinds="fib",
-        cases=tuple((((5,),), {"dtype": np.dtype(d)}) for d in ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u1", "?")),
+        cases=tuple(
+            (((5,),), {"dtype": np.dtype(d)}) for d in ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u1", "?")
+        ),
     ),
     doc="`astype`: floats to integers truncate; to bool is `!= 0`.",
 )

@@ -80,7 +80,9 @@ for _name in ("gcd", "lcm"):
 
 def _select_aval(condition: Aval, x: Aval, y: Aval) -> Aval:
     if condition.dtype != np.bool_ or condition.shape != x.shape:
-        raise InternalError(f"select wants a bool condition of the shape of its operands, not {condition} for {x}")
+        raise InternalError(
+            f"select wants a bool condition of the shape of its operands, not {condition} for {x}"
+        )
     return same_aval(x, y)
 
 

@@ -64,7 +64,9 @@ def in_single(emit: Callable) -> Callable:
     def wide(e, *values, **params):
         if all(value.dtype != _HALF for value in values):
             return emit(e, *values, **params)
-        out = emit(e, *[e.cast(value, _SINGLE) if value.dtype == _HALF else value for value in values], **params)
+        out = emit(
+            e, *[e.cast(value, _SINGLE) if value.dtype == _HALF else value for value in values], **params
+        )
         return e.cast(out, _HALF) if out.dtype == _SINGLE else out
 
     return wide
@@ -87,17 +89,20 @@ def elementwise(
 ) -> Primitive:
     """out[i] = emit(emitter, x[i], ..., **params).
 
-    `partials(*primals, out, **params)` gives d out / d argument for each argument: a node, `ONE` or `MINUS_ONE`, or
-    None where no derivative flows. `singular` says that a slope is infinite or nan at some finite argument; products
-    with it are masked (see `masking`). Instead of `partials`, `jvp` and `vjp` may be given; with none of them, no
-    derivative flows. `numpy` is the reference; where it is a ufunc, calls of it on traced arrays become this
-    primitive. `own_half`: `emit` wants float16 operands as they are, not in float32.
+    `partials(*primals, out, **params)` gives d out / d argument for each argument: a node, `ONE` or
+    `MINUS_ONE`, or None where no derivative flows. `singular` says that a slope is infinite or nan at some
+    finite argument; products with it are masked (see `masking`). Instead of `partials`, `jvp` and `vjp` may
+    be given; with none of them, no derivative flows. `numpy` is the reference; where it is a ufunc, calls of
+    it on traced arrays become this primitive. `own_half`: `emit` wants float16 operands as they are, not in
+    float32.
     """
     if partials is not None:
 
         def jvp(tangents, primals, out, **params):
             slopes = partials(*primals, out, **params)
-            return total(times(s, t, singular) for s, t in zip(slopes, tangents, strict=True) if t is not None)
+            return total(
+                times(s, t, singular) for s, t in zip(slopes, tangents, strict=True) if t is not None
+            )
 
         def vjp(cotangent, primals, out, **params):
             return [times(slope, cotangent, singular) for slope in partials(*primals, out, **params)]
@@ -105,7 +110,9 @@ def elementwise(
     ufunc = numpy if isinstance(numpy, np.ufunc) else None
     code = Scalar(emit if own_half else in_single(emit), cost)
     jvp, vjp = jvp or no_tangent, vjp or no_cotangents
-    return Primitive(name, numpy, aval, code, jvp, vjp, ufunc, samples or Samples(), doc or f"`numpy.{name}`.")
+    return Primitive(
+        name, numpy, aval, code, jvp, vjp, ufunc, samples or Samples(), doc or f"`numpy.{name}`."
+    )
 
 
 def no_tangent(tangents, primals, out, **params):
@@ -128,7 +135,7 @@ def linear(
     samples: Samples | None = None,
     doc: str = "",
 ) -> Primitive:
-    """Linear in its one array: `transpose(cotangent, operand_aval, **params)` is the cotangent of the operand.
+    """Linear in its one array: `transpose(cotangent, operand_aval, **params)` is the operand's cotangent.
 
     On integers and bools it computes all the same, but no derivative flows.
     """

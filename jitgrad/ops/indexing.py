@@ -17,12 +17,15 @@ _INT64 = np.dtype(np.int64)
 
 def _gathered_shape(x: Aval, indices: Sequence[Aval]) -> tuple[int, ...]:
     """The shape of gather's result, all operands checked."""
-    if not 1 <= len(indices) <= x.ndim or any(i.dtype != _INT64 or i.shape != indices[0].shape for i in indices):
+    if not 1 <= len(indices) <= x.ndim or any(
+        i.dtype != _INT64 or i.shape != indices[0].shape for i in indices
+    ):
         raise InternalError(f"indices {', '.join(map(str, indices))} into {x}")
     return (*indices[0].shape, *x.shape[len(indices) :])
 
 
-# --- gather: y[i.., j..] = x[index0[i..], index1[i..], .., j..]. Linear in x; its transpose adds where it read.
+# --- gather: y[i.., j..] = x[index0[i..], index1[i..], .., j..]. Linear in x; its transpose adds where it
+#     read.
 
 
 def _gather_aval(x: Aval, *indices: Aval) -> Aval:
@@ -62,12 +65,15 @@ GATHER = Primitive(
             (((0, 2), np.zeros(0, np.int64)), {}),
         ),
     ),
-    doc="x[index0, index1, ...] along the leading axes; negative indices wrap, others outside raise IndexError.",
+    doc="x[index0, index1, ...] along the leading axes; negative indices wrap, others outside raise.",
 )
 
 
 def gather(x: Node, *indices: Node) -> Node:
-    """x at int64 `indices`, all of one shape, along its leading axes: shape indices.shape + x.shape[len(indices):]."""
+    """x at int64 `indices`, all of one shape, along its leading axes.
+
+    The result's shape is that of an index, then `x.shape[len(indices):]`.
+    """
     return apply(GATHER, x, *indices)
 
 
@@ -125,5 +131,3 @@ SCATTER_ADD = Primitive(
 def scatter_add(x: Node, v: Node, *indices: Node) -> Node:
     """x with v, of the shape of `gather(x, *indices)`, added at the indices."""
     return apply(SCATTER_ADD, x, v, *indices)
-
-

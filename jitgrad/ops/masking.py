@@ -1,14 +1,17 @@
 """Products in derivatives that do not make nan out of the side not taken.
 
-`where(x > 0, log(x), 0)` sends the cotangent 0 into `log` wherever x <= 0, and the chain rule there reads 0 * inf.
-What is meant is 0: no derivative flows. So slopes that can be infinite or nan meet cotangents (tangents, in forward
-mode) in `masked_product`, which is 0 wherever the cotangent is 0. Its own derivatives are those of the plain
-product, whether the cotangent is 0 or not: a mask in the value must not become a mask in the second derivative.
+`where(x > 0, log(x), 0)` sends the cotangent 0 into `log` wherever x <= 0, and the chain rule there reads 0 *
+inf. What is meant is 0: no derivative flows. So slopes that can be infinite or nan meet cotangents (tangents,
+in forward mode) in `masked_product`, which is 0 wherever the cotangent is 0. Its own derivatives are those of
+the plain product, whether the cotangent is 0 or not: a mask in the value must not become a mask in the second
+derivative.
 
 Two things decide whether a product is masked:
-- the operation is declared `singular`: its slope is infinite or nan at finite arguments (sqrt, log, divide, power);
-- the cotangent may hold zeros that stand for "not taken" (`may_vanish`): then even a multiplication is masked, as in
-  `where(x > 0, x * log(x), 0)`. Where no branch and no indexing is involved, products stay plain.
+- the operation is declared `singular`: its slope is infinite or nan at finite arguments (sqrt, log, divide,
+  power);
+- the cotangent may hold zeros that stand for "not taken" (`may_vanish`): then even a multiplication is
+  masked, as in `where(x > 0, x * log(x), 0)`. Where no branch and no indexing is involved, products stay
+  plain.
 """
 
 from __future__ import annotations
@@ -43,8 +46,8 @@ def _emit(e, x, y, *, both):
 
 # p(x, y) = x y, and 0 where x = 0.    dp = p(dx, y) + q(x, dy)
 # q(x, y) = x y, and 0 where x = 0 or y = 0 (both are cotangents or tangents).    dq = q(dx, y) + q(x, dy)
-# Neither derivative has the mask in it: dp/dx = y also where x = 0. What is masked in dp is the new tangent: a
-# tangent of 0 contributes nothing, however steep the slope.
+# Neither derivative has the mask in it: dp/dx = y also where x = 0. What is masked in dp is the new tangent:
+# a tangent of 0 contributes nothing, however steep the slope.
 
 
 def _jvp(tangents, primals, out, *, both):
@@ -103,7 +106,9 @@ def chain(factor: Node, slope: Node, singular: bool = False) -> Node:
 # Sums are a number of their own as soon as one term is; of the other operations that keep zeros, one operand
 # decides (or any of two factors). Elementwise operations that are not here do not keep zeros.
 _ALL = frozenset(("add", "subtract"))
-_ANY = frozenset(("multiply", "masked_product", "negative", "cast", "divide", "copy", "stop_gradient", "copysign"))
+_ANY = frozenset(
+    ("multiply", "masked_product", "negative", "cast", "divide", "copy", "stop_gradient", "copysign")
+)
 
 
 def may_vanish(node: Node) -> bool:
@@ -132,6 +137,11 @@ def may_vanish(node: Node) -> bool:
     return facts[node]
 
 
+def assume_may_vanish(node: Node) -> None:
+    """Lets `may_vanish` answer yes for an input: one from outside a loop's body, a row of an identity."""
+    scope().facts[node] = True
+
+
 def _decided(node: Node) -> bool | None:
     """The answer where no operand needs to be asked."""
     primitive = node.primitive
@@ -155,7 +165,7 @@ def _is_zero(node: Node) -> bool:
 
 
 def _sources(node: Node) -> Sequence[Node]:
-    """The operands that decide: floats alone; of a masked product or a quotient the first, unless both are masked."""
+    """The operands that decide: floats; of a quotient, or a product masked by its first factor, the first."""
     name = node.primitive.name
     if name == "divide" or (name == "masked_product" and not node.params["both"]):
         return node.operands[:1]

@@ -78,7 +78,9 @@ def _winners(x: Node, out: Node, axes, loses: str) -> tuple[Node, Node]:
 def _declare_extremum(name: str, loses: str, numpy, combine, identity, samples: Samples) -> Primitive:
     def aval(x: Aval, *, axes) -> Aval:
         if any(x.shape[axis] == 0 for axis in axes):
-            raise UsageValueError(f"the {name[-3:]} of no elements does not exist: shape {x.shape}, axes {axes}")
+            raise UsageValueError(
+                f"the {name[-3:]} of no elements does not exist: shape {x.shape}, axes {axes}"
+            )
         return _aval(x, axes=axes)
 
     def jvp(tangents, primals, out, *, axes):
@@ -99,11 +101,19 @@ def _declare_extremum(name: str, loses: str, numpy, combine, identity, samples: 
 
 
 def _lowest(dtype: np.dtype):
-    return dtype.type(-np.inf) if dtype.kind == "f" else dtype.type(0 if dtype.kind == "b" else np.iinfo(dtype).min)
+    return (
+        dtype.type(-np.inf)
+        if dtype.kind == "f"
+        else dtype.type(0 if dtype.kind == "b" else np.iinfo(dtype).min)
+    )
 
 
 def _highest(dtype: np.dtype):
-    return dtype.type(np.inf) if dtype.kind == "f" else dtype.type(1 if dtype.kind == "b" else np.iinfo(dtype).max)
+    return (
+        dtype.type(np.inf)
+        if dtype.kind == "f"
+        else dtype.type(1 if dtype.kind == "b" else np.iinfo(dtype).max)
+    )
 
 
 def _combine_max(e, a, b):
@@ -135,8 +145,9 @@ def reduce_min(x: Node, axes: Sequence[int]) -> Node:
     return apply(REDUCE_MIN, x, axes=tuple(axes)) if axes else x
 
 
-# --- product: d out / d x_j is the product of the others, made of products before and after j, never by division,
-#     so zeros are right; cumprod's own derivative is right at zeros too, and so the second derivative is
+# --- product: d out / d x_j is the product of the others, made of products before and after j, never by
+#     division, so zeros are right; cumprod's own derivative is right at zeros too, and so the second
+#     derivative is
 
 
 def others(x: Node, axes: Sequence[int]) -> Node:

@@ -55,7 +55,8 @@ def cumsum(x: Node, axis: int, reverse: int = 0) -> Node:
 
 # --- linear recurrence: h_k = a_k h_{k-1} + b_k, h_{-1} = 0
 #     dh_k = a_k dh_{k-1} + (da_k h_{k-1} + db_k): again a linear recurrence.
-#     With the cotangent g: l_k = a_{k+1} l_{k+1} + g_k, from the other end; b's cotangent is l_k, a's is l_k h_{k-1}.
+#     With the cotangent g: l_k = a_{k+1} l_{k+1} + g_k, from the other end; b's cotangent is l_k, a's is l_k
+#     h_{k-1}.
 
 
 def _recurrence_reference(a, b, *, axis, reverse):
@@ -69,7 +70,7 @@ def _recurrence_reference(a, b, *, axis, reverse):
 
 
 def shifted(x: Node, axis: int, back: int, fill: float) -> Node:
-    """x moved by one place along `axis`: result[k] = x[k - 1] (back=0) or x[k + 1] (back=1), `fill` at the free end."""
+    """x moved by one place: result[k] = x[k - 1] (back=0) or x[k + 1] (back=1), `fill` at the free end."""
     n = x.shape[axis]
     if n == 0:
         return x
@@ -109,8 +110,9 @@ def linear_recurrence(a: Node, b: Node, axis: int, reverse: int = 0) -> Node:
     return apply(_LINEAR_RECURRENCE, a, b, axis=axis, reverse=int(reverse))
 
 
-# --- cumprod: c_k = x_k c_{k-1}. With p_k = c_{k-1} (p_0 = 1): dc_k = x_k dc_{k-1} + p_k dx_k, a linear recurrence.
-#     With the cotangent g: l_k = x_{k+1} l_{k+1} + g_k, and x's cotangent is p_k l_k. No division: zeros are right.
+# --- cumprod: c_k = x_k c_{k-1}. With p_k = c_{k-1} (p_0 = 1): dc_k = x_k dc_{k-1} + p_k dx_k, a linear
+#     recurrence. With the cotangent g: l_k = x_{k+1} l_{k+1} + g_k, and x's cotangent is p_k l_k. No
+#     division: zeros are right.
 
 
 def _cumprod_reference(x, *, axis, reverse):
@@ -162,7 +164,13 @@ _ARGSORT = Primitive(
     jvp=no_tangent,
     vjp=no_cotangents,
     samples=Samples(
-        kinds="fib", cases=((((5,),), {"axis": 0}), (((2, 3),), {"axis": 0}), (((2, 3),), {"axis": 1}), (((0,),), {"axis": 0}))
+        kinds="fib",
+        cases=(
+            (((5,),), {"axis": 0}),
+            (((2, 3),), {"axis": 0}),
+            (((2, 3),), {"axis": 1}),
+            (((0,),), {"axis": 0}),
+        ),
     ),
     doc="The indices that sort along an axis: stable, nan last.",
 )

@@ -103,7 +103,7 @@ def _reshape_aval(x: Aval, *, shape) -> Aval:
 
 
 def _reshape_strided(offset, extents, strides, *, shape):
-    """The operand's axes, and the result's, fall into groups of equal size; a group must be one evenly spaced run."""
+    """Both shapes fall into groups of axes of equal size; each group must be one even run of memory."""
     if 0 in shape:
         return offset, shape, (0,) * len(shape)
     axes = [(extent, stride) for extent, stride in zip(extents, strides, strict=True) if extent != 1]
@@ -160,7 +160,7 @@ def reshape(x: Node, shape: Sequence[int]) -> Node:
     if shape == x.aval.shape:
         return x
     known = constant_value(x)
-    if known is not None and x.primitive is _BROADCAST:
+    if known is not None:
         return full(known, _reshape_aval(x.aval, shape=shape))
     return apply(_RESHAPE, x, shape=shape)
 
@@ -212,7 +212,12 @@ def transpose(x: Node, axes: Sequence[int]) -> Node:
     if x.primitive is _TRANSPOSE:
         first = x.params["axes"]
         x, axes = x.operands[0], tuple(first[axis] for axis in axes)
-    return x if axes == tuple(range(x.ndim)) else apply(_TRANSPOSE, x, axes=axes)
+    if axes == tuple(range(x.ndim)):
+        return x
+    known = constant_value(x)
+    return (
+        apply(_TRANSPOSE, x, axes=axes) if known is None else full(known, _transpose_aval(x.aval, axes=axes))
+    )
 
 
 # --- slice: y[k] = x[starts + k steps], and place, its transpose: x[starts + k steps] = y[k], else 0
@@ -250,7 +255,9 @@ _SLICE = linear(
     "slice",
     numpy=lambda x, *, starts, counts, steps: x[_slices(starts, counts, steps)],
     aval=_slice_aval,
-    transpose=lambda cotangent, operand, *, starts, counts, steps: place(cotangent, operand.shape, starts, steps),
+    transpose=lambda cotangent, operand, *, starts, counts, steps: place(
+        cotangent, operand.shape, starts, steps
+    ),
     code=View(_slice_strided),
     samples=Samples(
         kinds=_KINDS,
@@ -273,7 +280,7 @@ def strided_slice(x: Node, starts: Sequence[int], counts: Sequence[int], steps: 
     if counts == x.aval.shape and not any(starts) and all(step == 1 for step in steps):
         return x
     known = constant_value(x)
-    if known is not None and x.primitive is _BROADCAST:
+    if known is not None:
         return full(known, _slice_aval(x.aval, starts=starts, counts=counts, steps=steps))
     return apply(_SLICE, x, starts=starts, counts=counts, steps=steps)
 
@@ -301,7 +308,9 @@ _PLACE = linear(
     "place",
     numpy=_place_reference,
     aval=_place_aval,
-    transpose=lambda cotangent, operand, *, shape, starts, steps: strided_slice(cotangent, starts, operand.shape, steps),
+    transpose=lambda cotangent, operand, *, shape, starts, steps: strided_slice(
+        cotangent, starts, operand.shape, steps
+    ),
     code=Place(lambda avals, *, shape, starts, steps: [(starts, steps)]),
     samples=Samples(
         kinds=_KINDS,
@@ -331,10 +340,13 @@ def _concatenate_aval(*xs: Aval, axis) -> Aval:
     first = xs[0]
     rest = first.shape[:axis] + first.shape[axis + 1 :]
     if not 0 <= axis < first.ndim or any(
-        x.dtype != first.dtype or x.ndim != first.ndim or x.shape[:axis] + x.shape[axis + 1 :] != rest for x in xs
+        x.dtype != first.dtype or x.ndim != first.ndim or x.shape[:axis] + x.shape[axis + 1 :] != rest
+        for x in xs
     ):
         raise InternalError(f"concatenate of {', '.join(map(str, xs))} along axis {axis}")
-    return aval_of((*first.shape[:axis], sum(x.shape[axis] for x in xs), *first.shape[axis + 1 :]), first.dtype)
+    return aval_of(
+        (*first.shape[:axis], sum(x.shape[axis] for x in xs), *first.shape[axis + 1 :]), first.dtype
+    )
 
 
 def _corners(xs: Sequence, *, axis) -> list[int]:
@@ -348,11 +360,15 @@ def _corners(xs: Sequence, *, axis) -> list[int]:
 
 def _concatenate_pieces(avals, *, axis):
     ndim = avals[0].ndim
-    return [(tuple(c if k == axis else 0 for k in range(ndim)), (1,) * ndim) for c in _corners(avals, axis=axis)]
+    return [
+        (tuple(c if k == axis else 0 for k in range(ndim)), (1,) * ndim) for c in _corners(avals, axis=axis)
+    ]
 
 
 def _concatenate_jvp(tangents, primals, out, *, axis):
-    return concatenate([zeros(x.aval) if t is None else t for t, x in zip(tangents, primals, strict=True)], axis)
+    return concatenate(
+        [zeros(x.aval) if t is None else t for t, x in zip(tangents, primals, strict=True)], axis
+    )
 
 
 def _concatenate_vjp(cotangent, primals, out, *, axis):

@@ -1,4 +1,4 @@
-"""Exponentials, logarithms, trigonometric and hyperbolic functions of floats, computed by the backend's mathematics library."""
+"""Exponentials, logarithms, trigonometric and hyperbolic functions: the backend's mathematics library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from ..ir.primitive import Samples
 from .families import elementwise
 
 
-def _library(name: str, partials, *, arguments: int = 1, singular: bool = False, samples=None, cost: int = 15) -> None:
+def _library(
+    name: str, partials, *, arguments: int = 1, singular: bool = False, samples=None, cost: int = 15
+) -> None:
     """A function that the mathematics library has under NumPy's name."""
     elementwise(
         name,
@@ -47,10 +49,17 @@ _library("expm1", lambda x, out: [out + 1.0])
 _library("log", lambda x, out: [1.0 / x], singular=True, samples=_positive(((0.0,), (np.inf,))))
 
 # log2' x = 1 / (x ln 2)
-_library("log2", lambda x, out: [(1.0 / math.log(2.0)) / x], singular=True, samples=_positive(((0.0,), (np.inf,))))
+_library(
+    "log2", lambda x, out: [(1.0 / math.log(2.0)) / x], singular=True, samples=_positive(((0.0,), (np.inf,)))
+)
 
 # log10' x = 1 / (x ln 10)
-_library("log10", lambda x, out: [(1.0 / math.log(10.0)) / x], singular=True, samples=_positive(((0.0,), (np.inf,))))
+_library(
+    "log10",
+    lambda x, out: [(1.0 / math.log(10.0)) / x],
+    singular=True,
+    samples=_positive(((0.0,), (np.inf,))),
+)
 
 # ln(1 + x)' = 1 / (1 + x)
 _library(
@@ -61,7 +70,9 @@ _library(
 )
 
 # (x**(1/3))' = 1 / (3 out**2)
-_library("cbrt", lambda x, out: [(1.0 / 3.0) / (out * out)], singular=True, samples=_positive(((0.0,), (np.inf,))))
+_library(
+    "cbrt", lambda x, out: [(1.0 / 3.0) / (out * out)], singular=True, samples=_positive(((0.0,), (np.inf,)))
+)
 
 # --- trigonometric
 
@@ -112,7 +123,9 @@ _library(
     _hypot_partials,
     arguments=2,
     singular=True,
-    samples=Samples(singular=(((0.0, 0.0), (0.0, 0.0)), ((3.0, 0.0), (1.0, 0.0)), ((0.0, -2.0), (0.0, -1.0)))),
+    samples=Samples(
+        singular=(((0.0, 0.0), (0.0, 0.0)), ((3.0, 0.0), (1.0, 0.0)), ((0.0, -2.0), (0.0, -1.0)))
+    ),
 )
 
 

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..errors import InternalError
 from ..ir import interpret
 from ..lowering.plan import ALIGNMENT, Plan
+from . import entry
 
-_SMALL_ARENA = 1 << 26  # larger arenas are not kept between calls
-
-
-class _Workspace(threading.local):
-    """The thread's arena, kept between calls: fresh pages cost more than most kernels."""
-
-    memory: np.ndarray | None = None
-    in_use = False
-
-
-_workspace = _Workspace()
+_KEPT_ARENA_BYTES = 1 << 28
+_LONG_WORK = 20_000  # elements written in a call beyond which other Python threads are let run meanwhile
 
 
 class Executable:
@@ -33,35 +25,51 @@ class Executable:
         self._host_errors = host_errors
         self._outputs = [(node.shape, node.dtype) for node in plan.graph.outputs]
         self._slots = ctypes.c_void_p * (len(plan.graph.inputs) + len(self._outputs) + 1)
-        self._arguments = (table.ctypes.data, len(table))
+        self._arenas: list[np.ndarray] = []  # those not in use: fresh pages cost more than most kernels
+        self._records: list[np.ndarray] = []
 
     def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
         """The outputs for `arrays`, which have the shapes, dtypes and layouts that were compiled for."""
         outputs = [np.empty(shape, dtype) for shape, dtype in self._outputs]
         addresses = [array.ctypes.data for array in arrays]
         addresses += [output.ctypes.data for output in outputs]
-        outermost = not _workspace.in_use
-        memory = self._arena(outermost)
-        start = memory.ctypes.data
+        arena = self._take_arena()
+        start = arena.ctypes.data
         bases = self._slots(*addresses, -(-start // ALIGNMENT) * ALIGNMENT)
-        _workspace.in_use = True
-        try:
-            status = self._run(bases, *self._arguments)
-        finally:
-            if outermost:
-                _workspace.in_use = False
+        status = self._run(bases, self._table.ctypes.data, len(self._table))
+        if arena.size <= _KEPT_ARENA_BYTES:
+            self._arenas.append(arena)
         if status:
             self._raise(status, arrays)
         return outputs
 
-    def _arena(self, outermost: bool) -> np.ndarray:
-        """Memory for this call; a call inside a call (from a routine on the host) gets its own."""
-        need = self.plan.arena_bytes + ALIGNMENT
-        if not outermost or need > _SMALL_ARENA:
-            return np.empty(need, np.uint8)
-        if _workspace.memory is None or _workspace.memory.size < need:
-            _workspace.memory = np.empty(need, np.uint8)
-        return _workspace.memory
+    def _take_arena(self) -> np.ndarray:
+        try:
+            return self._arenas.pop()  # atomic: no other call gets the same
+        except IndexError:
+            return np.empty(self.plan.arena_bytes + ALIGNMENT, np.uint8)
+
+    def native(self, kinds: Sequence[type]) -> Callable | None:
+        """A builtin function for arguments of these types (np.ndarray, or float and other scalar types), see `entry`:
+        it gives the one output, or a tuple of them, 0-d ones as NumPy scalars, or `NotImplemented`. It must not
+        outlive this object. None where this interpreter's objects are not laid out as it needs."""
+        graph = self.plan.graph
+        inputs = [entry.input_words(kind, node.dtype, node.shape) for kind, node in zip(kinds, graph.inputs, strict=True)]
+        outputs = [entry.output_words(node.dtype, node.shape) for node in graph.outputs]
+        words = entry.record(inputs, outputs, self._table, self.plan.arena_bytes, self._is_long())
+        function = entry.native_function(words)
+        if function is not None:
+            self._records.append(words)
+        return function
+
+    def _is_long(self) -> bool:
+        """Whether a call takes long enough to let go of the GIL."""
+        return sum(node.aval.size for step in self.plan.steps for node in step.touches) > _LONG_WORK
+
+    def __del__(self):
+        if entry is not None:  # at the interpreter's end modules go before objects, and memory goes by itself
+            for words in getattr(self, "_records", ()):
+                entry.free_kept_arena(words)
 
     def _raise(self, status: int, arrays: Sequence[np.ndarray]) -> None:
         """Raises what went wrong. The interpreter, run again on the same arrays, knows the index and the user's line."""

@@ -32,8 +32,8 @@ def _initialize() -> None:
     llvm.initialize_native_asmprinter()
 
 
-@lru_cache(maxsize=2)
 def _target_machine(level: int) -> llvm.TargetMachine:
+    """A target machine of its own for each module: the engine that compiles the module disposes of it."""
     target = host()
     found = llvm.Target.from_triple(target.triple)
     return found.create_target_machine(cpu=target.cpu, features=target.features, opt=level, jit=True)
@@ -52,7 +52,13 @@ def _provide(symbol: str) -> None:
         function = getattr(_c_library(), symbol)
     except AttributeError:
         raise InternalError(f"the C library has no function {symbol!r}") from None
-    llvm.add_symbol(symbol, ctypes.cast(function, ctypes.c_void_p).value)
+    provide(symbol, ctypes.cast(function, ctypes.c_void_p).value)
+
+
+def provide(symbol: str, address: int) -> None:
+    """Makes `address` known to LLVM as `symbol`."""
+    _initialize()
+    llvm.add_symbol(symbol, address)
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ def assemble(functions: list[str], declared: set[str], used: set[tuple]) -> str:
     for text in sorted(declared):
         texts.setdefault(symbol_of(text), text)
     definitions = []
-    for key in sorted(used, key=lambda item: (item[0], item[1].name, item[2])):
+    for key in sorted(used, key=lambda item: (item[0], item[1].name, *item[2:])):
         found = definition(*key)
         definitions.append(found.text)
         for symbol in found.symbols:

@@ -103,11 +103,6 @@ def layout_of(array: np.ndarray) -> tuple[int, ...] | None:
     return tuple(stride // size for stride in array.strides)
 
 
-def has_element_strides(array: np.ndarray) -> bool:
-    """Whether the array's strides are whole elements (a field of a structured array's are not)."""
-    return not any(stride % array.itemsize for stride in array.strides)
-
-
 def static_key(value, name: Callable[[], str]) -> tuple:
     """A key for a value that is part of the program: by value where it has one, else by identity."""
     kind = type(value)
@@ -117,21 +112,28 @@ def static_key(value, name: Callable[[], str]) -> tuple:
         raise outside_error()
     if kind is complex:
         check_dtype(np.dtype(complex), name())
-    if hasattr(value, "__array__") or hasattr(value, "__array_interface__") or isinstance(value, (bytearray, memoryview)):
-        if not isinstance(value, np.generic):
-            raise UsageTypeError(
-                f"{name()} is a {kind.__module__}.{kind.__name__}, which is not an ndarray",
-                "Pass np.asarray(...) of it.",
-            )
+    if _is_foreign_array(value):
+        raise UsageTypeError(
+            f"{name()} is a {kind.__module__}.{kind.__name__}, which is not an ndarray", "Pass np.asarray(...) of it."
+        )
     if isinstance(value, set):
         return kind, frozenset(value)
     try:
         hash(value)
     except TypeError:
         return kind, Identity(value)
-    if isinstance(value, np.generic) and value.dtype.kind not in "iub":
+    if isinstance(value, np.generic) and value.dtype.kind not in "iubUS":
         check_dtype(value.dtype, name())
     return kind, value
+
+
+def _is_foreign_array(value) -> bool:
+    """Whether `value` is another library's array, or a buffer: its elements would be taken for constants."""
+    if isinstance(value, (np.generic, type)):
+        return False
+    return isinstance(value, (bytearray, memoryview)) or any(
+        hasattr(value, name) for name in ("__array__", "__array_interface__", "__dlpack__")
+    )
 
 
 def _frozen(value, name: Callable[[], str]):

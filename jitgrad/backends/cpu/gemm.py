@@ -1,7 +1,7 @@
 """The matrix product C = A B of float32 or float64 matrices, emitted as LLVM IR without outside symbols.
 
-Goto's loops around a register-tile micro-kernel: ``gemm_micro``; packing, where an operand cannot be read in place:
-``gemm_pack``; one row or one column: ``gemm_vector``; sizes: ``gemm_tile``.
+Goto's loops around a register-tile micro-kernel: ``gemm_micro``; packing, where an operand cannot be read in
+place: ``gemm_pack``; one row or one column: ``gemm_vector``; sizes: ``gemm_tile``.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from llvmlite import ir
 
 from jitgrad.backends.cpu.gemm_loops import I1, I64, PTR, Code, Context, i64
 from jitgrad.backends.cpu.gemm_micro import emit_copy_out, emit_kernels, emit_negative_zeros
-from jitgrad.backends.cpu.gemm_pack import emit_copy_rest, emit_pack_a, emit_pack_b
+from jitgrad.backends.cpu.gemm_pack import emit_pack_b, pack_a
 from jitgrad.backends.cpu.gemm_tile import Tile, choose_tile, workspace_elements
-from jitgrad.backends.cpu.gemm_vector import COLUMNS, emit_by_columns, emit_by_rows
+from jitgrad.backends.cpu.gemm_vector import emit_matrix_vector
 
 __all__ = ["Tile", "choose_tile", "emit_gemm", "workspace_elements"]
 
-NAMES = "m n k a rsa csa b rsb csb c rsc csc acc ws".split()
+NAMES = ["m", "n", "k", "a", "rsa", "csa", "b", "rsb", "csb", "c", "rsc", "csc", "acc", "ws"]
 TYPES = [I64, I64, I64, PTR, I64, I64, PTR, I64, I64, PTR, I64, I64, I1, PTR]
 PARAMETERS = " ".join(
-    f"{name}:{'p' if kind is PTR else 'b' if kind is I1 else 'i'}" for name, kind in zip(NAMES, TYPES, strict=True)
+    f"{name}:{'p' if kind is PTR else 'b' if kind is I1 else 'i'}"
+    for name, kind in zip(NAMES, TYPES, strict=True)
 )
 
 Parameters = dict[str, ir.Value]
@@ -31,11 +32,14 @@ def emit_gemm(module: ir.Module, dtype: np.dtype, tile: Tile, name: str) -> ir.F
 
     Computes ``C = A @ B``, or ``C += A @ B``, for A of M x K, B of K x N, C of M x N elements of ``dtype``.
     Extents and strides are i64, strides count elements and may have any sign; ``accumulate`` is an i1; the
-    pointers are opaque. Without ``accumulate`` C is never read. ``workspace`` is aligned to 64 bytes and has room for
-    ``workspace_elements(dtype, tile, M, N, K)`` elements; it is the only scratch, so the function is re-entrant. C
-    must overlap neither an operand nor the workspace. Each sum runs in a fixed order set by the extents and strides.
+    pointers are opaque. Without ``accumulate`` what C holds has no influence. ``workspace`` is aligned to 64
+    bytes and has room for ``workspace_elements(dtype, tile, M, N, K)`` elements; it is the only scratch, so
+    the function is re-entrant. C must overlap neither an operand nor the workspace.
 
-    >>> tile = Tile(mr=4, nr=12, mc=240, kc=192, nc=960, lanes=4)
+    Each sum runs in a fixed order: by k, in blocks of ``tile.kc``. So a product split over rows or columns
+    has the bits of the whole one, unless a part has a single row or column: those have their own order.
+
+    >>> tile = Tile(mr=4, nr=12, mc=120, kc=256, nc=960, lanes=4)
     >>> print(emit_gemm(ir.Module(), np.dtype("float64"), tile, "product").name)
     product
     """
@@ -43,7 +47,7 @@ def emit_gemm(module: ir.Module, dtype: np.dtype, tile: Tile, name: str) -> ir.F
     copy_out = emit_copy_out(context)
     nothing = emit_negative_zeros(context)
     blocks = _emit_blocks(context, nothing, copy_out)
-    vector = _emit_matrix_vector(context, nothing, copy_out, blocks)
+    vector = emit_matrix_vector(context, nothing, copy_out, blocks)
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), TYPES), name)
     function.attributes.add("nounwind")
     code, p = context.body(function, NAMES)
@@ -72,31 +76,6 @@ def emit_gemm(module: ir.Module, dtype: np.dtype, tile: Tile, name: str) -> ir.F
     return function
 
 
-def _emit_matrix_vector(
-    context: Context, nothing: ir.Value, copy_out: ir.Function, blocks: ir.Function
-) -> ir.Function:
-    """``y = A x`` or ``y += A x`` for an A with unit row or column stride: ``m k a rsa csa x sx y sy acc ws``."""
-    by_rows, by_columns = emit_by_rows(context, nothing, copy_out), emit_by_columns(context, copy_out)
-    code, p = context.function("matrix_vector", "m:i k:i a:p rsa:i csa:i x:p sx:i y:p sy:i acc:b ws:p")
-    one = i64(1)
-    with code.if_then(code.icmp_signed("==", p["csa"], one)):
-        code.invoke(by_rows, *_pick(p, "m k a rsa x sx y sy acc ws"))
-        code.ret_void()
-    whole = code.and_(p["k"], i64(-COLUMNS))
-    with code.if_then(code.icmp_signed(">", whole, i64(0))):
-        code.invoke(by_columns, p["m"], whole, *_pick(p, "a csa x sx y sy acc ws"))
-    rest = code.sub(p["k"], whole)
-    with code.if_then(code.icmp_signed(">", rest, i64(0))):
-        x, a = code.at(p["x"], code.mul(whole, p["sx"])), code.at(p["a"], code.mul(whole, p["csa"]))
-        acc = code.or_(p["acc"], code.icmp_signed(">", whole, i64(0)))
-        # y' = x' A': one row, the columns of A being rows of the second operand.
-        code.invoke(
-            blocks, one, p["m"], rest, x, one, p["sx"], a, p["csa"], one, p["y"], one, p["sy"], acc, p["ws"]
-        )
-    code.ret_void()
-    return code.function
-
-
 def _pick(p: Parameters, names: str) -> list[ir.Value]:
     return [p[name] for name in names.split()]
 
@@ -111,8 +90,7 @@ def _zero(code: Code, p: Parameters) -> None:
 def _emit_blocks(context: Context, nothing: ir.Value, copy_out: ir.Function) -> ir.Function:
     """The loops over blocks of columns (nc), depth (kc) and rows (mc), around the panels of each block."""
     kernels = emit_kernels(context, nothing)
-    pack_b = emit_pack_b(context, emit_copy_rest(context))
-    pack_a = emit_pack_a(context, pack_b)
+    pack_b = emit_pack_b(context)
     code, p = context.function("blocks", PARAMETERS)
     tile, zero = context.tile, i64(0)
     packs_a, packs_b = _what_to_pack(code, p)
@@ -129,7 +107,7 @@ def _emit_blocks(context: Context, nothing: ir.Value, copy_out: ir.Function) -> 
         depth = code.least(code.sub(p["k"], pc), i64(tile.kc))
         a = code.at(p["a"], code.mul(ic, p["rsa"]), code.mul(pc, p["csa"]))
         with code.if_then(packs_a):
-            code.invoke(pack_a, rows, depth, a, p["rsa"], p["csa"], packed_a)
+            pack_a(code, {**p, "m": rows, "k": depth, "a": a, "dst": packed_a}, pack_b)
         block = {
             **p,
             "m": rows,
@@ -160,7 +138,7 @@ def _what_to_pack(code: Code, p: Parameters) -> tuple[ir.Value, ir.Value]:
     tile = code.context.tile
     many_columns = code.icmp_signed(">", p["n"], i64(2 * tile.nr))
     packs_a = code.and_(code.icmp_signed("!=", p["csa"], i64(1)), many_columns)
-    many_rows = code.icmp_signed(">", p["m"], i64(16 * tile.mr))
+    many_rows = code.icmp_signed(">=", p["m"], i64(12 * tile.mr))
     packs_b = code.or_(code.icmp_signed("!=", p["csb"], i64(1)), many_rows)
     return packs_a, packs_b
 
@@ -170,8 +148,8 @@ def _multiply_panels(
 ) -> None:
     """One block of A times the panels of one block of B; packs a panel just before its first use.
 
-    A panel of C that the kernels cannot write (no unit stride, or a ragged vector without masks) is made in the
-    workspace first.
+    A panel of C that the kernels cannot write (no unit stride, or a ragged vector without masks) is made in
+    the workspace first.
     """
     context = code.context
     tile = context.tile
@@ -207,7 +185,7 @@ def _multiply_panels(
 
 
 def _panel_width(code: Code, vectors: ir.Value, widest: int) -> ir.Value:
-    """Width in vectors of the next panel: the widest, but 4 = 2 + 2, since a lone last vector keeps few sums busy."""
+    """Width in vectors of the next panel: the widest, but 4 = 2 + 2, as a lone vector keeps few sums busy."""
     width = code.least(vectors, i64(widest))
     return code.select(code.icmp_signed("==", vectors, i64(widest + 1)), i64((widest + 1) // 2), width)
 

@@ -1,4 +1,4 @@
-"""Small vocabulary over llvmlite's builder for the matrix product: element and vector access, loops, minima."""
+"""Small vocabulary over llvmlite's builder for the matrix product: elements, vectors, loops, minima."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def i64(value: int) -> ir.Constant:
 
 @dataclass(frozen=True)
 class Context:
-    """What every emitter of one product shares: the module, the types, the blocking, the prefix of its symbols."""
+    """What every emitter of one product shares: module, types, blocking, the prefix of its symbols."""
 
     module: ir.Module
     dtype: np.dtype
@@ -50,7 +50,7 @@ class Context:
 
     @property
     def masks_are_free(self) -> bool:
-        """Whether a masked load costs what a plain one costs, so that ragged columns of B are read in place."""
+        """Whether a masked load costs what a plain one costs: ragged columns of B are then read in place."""
         return self.vector_bits == 512
 
     def function(self, suffix: str, params: str) -> tuple[Code, dict[str, ir.Value]]:
@@ -95,7 +95,7 @@ class Code(ir.IRBuilder):
         return self.get_kind(address, self.context.element)
 
     def get_kind(self, address: ir.Value, kind: ir.Type, mask: ir.Value | None = None) -> ir.Value:
-        """Load an element or vector at an element's alignment; lanes outside the mask are not read and are zero."""
+        """Load at an element's alignment; lanes outside the mask are not read and are zero."""
         if mask is None:
             return self.load(address, typ=kind, align=self.context.dtype.itemsize)
         align = ir.Constant(I32, self.context.dtype.itemsize)
@@ -103,7 +103,7 @@ class Code(ir.IRBuilder):
         return self.call(function, [address, align, mask, self.zeros(kind)])
 
     def put(self, value: ir.Value, address: ir.Value, mask: ir.Value | None = None) -> None:
-        """Store an element or vector at an element's alignment; lanes outside the mask are not touched."""
+        """Store at an element's alignment; lanes outside the mask are not touched."""
         if mask is None:
             self.store(value, address, align=self.context.dtype.itemsize)
             return
@@ -112,18 +112,32 @@ class Code(ir.IRBuilder):
         function = self._intrinsic("llvm.masked.store", ir.VoidType(), types, ".p0", overload=value.type)
         self.call(function, [value, address, align, mask])
 
+    def prefetch(self, address: ir.Value) -> None:
+        """Ask for a cache line that will be written."""
+        name = "llvm.prefetch.p0"
+        types = ir.FunctionType(ir.VoidType(), (PTR, I32, I32, I32))
+        function = self.context.module.globals.get(name) or ir.Function(self.context.module, types, name)
+        self.call(function, [address, *(ir.Constant(I32, flag) for flag in (1, 3, 1))])
+
     def multiply_add(self, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
-        """x*y + z, fused where the target has the instruction (``llvm.fma`` would call libm where it has not)."""
+        """x*y + z, fused where the target has the instruction (elsewhere ``llvm.fma`` would call libm)."""
         return self.call(self._intrinsic("llvm.fmuladd", x.type, (x.type,) * 3), [x, y, z])
 
     def sum_lanes(self, vector: ir.Value) -> ir.Value:
         """Sum of a vector's elements, as a tree."""
         element = vector.type.element
-        function = self._intrinsic("llvm.vector.reduce.fadd", element, (element, vector.type), overload=vector.type)
+        function = self._intrinsic(
+            "llvm.vector.reduce.fadd", element, (element, vector.type), overload=vector.type
+        )
         return self.call(function, [ir.Constant(element, -0.0), vector], fastmath=("reassoc",))
 
     def _intrinsic(
-        self, name: str, result: ir.Type, args: tuple[ir.Type, ...], tail: str = "", overload: ir.Type | None = None
+        self,
+        name: str,
+        result: ir.Type,
+        args: tuple[ir.Type, ...],
+        tail: str = "",
+        overload: ir.Type | None = None,
     ) -> ir.Function:
         over = overload or result
         bits = {ir.DoubleType(): "f64", ir.FloatType(): "f32"}[getattr(over, "element", over)]
@@ -162,8 +176,10 @@ class Code(ir.IRBuilder):
             advance(step)
 
     @contextmanager
-    def open_loop(self, start: ir.Value, stop: ir.Value) -> Iterator[tuple[ir.Value, Callable[[ir.Value], None]]]:
-        """``while index < stop``; the body ends with ``advance(step)``, where the step may be a run-time value."""
+    def open_loop(
+        self, start: ir.Value, stop: ir.Value
+    ) -> Iterator[tuple[ir.Value, Callable[[ir.Value], None]]]:
+        """``while index < stop``; the body ends with ``advance(step)``, the step being a run-time value."""
         before = self.block
         head, body, after = (self.append_basic_block(part) for part in ("head", "body", "after"))
         self.branch(head)
@@ -184,7 +200,12 @@ class CarriedLoop:
     """
 
     def __init__(
-        self, code: Code, stop: ir.Value, initial: Sequence[ir.Value], start: ir.Value | None = None, step: int = 1
+        self,
+        code: Code,
+        stop: ir.Value,
+        initial: Sequence[ir.Value],
+        start: ir.Value | None = None,
+        step: int = 1,
     ) -> None:
         self._code, self._stop, self._step = code, stop, step
         before, self._head = code.block, code.append_basic_block("carried")

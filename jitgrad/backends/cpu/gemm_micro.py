@@ -1,8 +1,8 @@
-"""Micro-kernels of the matrix product: a tile of C in registers, updated by one rank-one product per step of k.
+"""Micro-kernels of the matrix product: a tile of C in registers, one rank-one update per step of k.
 
-The loops around them follow Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (ACM TOMS 34,
-2008). A kernel takes one panel of B (``nr`` columns or fewer) and walks down all rows of the block. A is read
-by broadcasts at any strides, so it needs no packing for correctness.
+The loops around them follow Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (ACM
+TOMS 34, 2008). A kernel takes one panel of B (``nr`` columns or fewer) and walks down all rows of the block.
+A is read by broadcasts at any strides, so it needs no packing for correctness.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ from jitgrad.backends.cpu.gemm_loops import CarriedLoop, Code, Context, i64
 
 PANEL = "m:i k:i a:p rsa:i csa:i step:i b:p ldb:i c:p rsc:i n:i acc:b"
 
+DEEP = 64
+"""Steps of k from which on C is prefetched."""
+
 Parameters = dict[str, ir.Value]
 
 
 def emit_kernels(context: Context, nothing: ir.Value) -> list[ir.Function]:
     """Emit the panel kernels, by their width of 1, 2, ... ``nr/lanes`` vectors. Parameters: see ``PANEL``.
 
-    ``step`` is the distance in elements from one group of ``mr`` rows of A to the next; C has unit column stride.
+    ``step`` is the distance in elements from one group of ``mr`` rows of A to the next; C has unit column
+    stride.
     Of the ``n`` columns that exist the last vector may lack some; where the target does not mask, it must be
     readable in B and writable in C as a whole. ``nothing`` holds -0.0, see ``emit_negative_zeros``.
     """
@@ -54,8 +58,10 @@ def _emit_panel_kernel(
     with code.loop(i64(0), ours, i64(rows)) as row:
         count = code.sub(p["m"], row)
         group = code.at(p["a"], code.mul(code.udiv(row, i64(rows)), p["step"]))
-        sums = _rank_one_updates(code, p, group, count, rows, width, mask)
         target = code.at(p["c"], code.mul(row, p["rsc"]))
+        if edge is not None:
+            _prefetch_rows(code, p, target, code.least(i64(rows), count), width)
+        sums = _rank_one_updates(code, p, group, count, rows, width, mask)
         addend = code.select(p["acc"], target, nothing)
         store_rows(code, sums, (target, p["rsc"]), (addend, stride), count, mask)
     if edge is not None:
@@ -90,7 +96,8 @@ def _rank_one_updates(
     read_mask = mask if code.context.masks_are_free else None
     kind = code.context.vector
     columns = [
-        code.get_kind(code.at(b, j * lanes), kind, read_mask if j == width - 1 else None) for j in range(width)
+        code.get_kind(code.at(b, j * lanes), kind, read_mask if j == width - 1 else None)
+        for j in range(width)
     ]
     following = []
     for i, offset in enumerate(offsets):
@@ -98,6 +105,18 @@ def _rank_one_updates(
         following += [code.multiply_add(x, columns[j], flat[i * width + j]) for j in range(width)]
     final = loop.close([code.at(a, p["csa"]), code.at(b, p["ldb"]), *following])[2:]
     return [final[i * width : (i + 1) * width] for i in range(rows)]
+
+
+def _prefetch_rows(code: Code, p: Parameters, target: ir.Value, count: ir.Value, width: int) -> None:
+    """Ask for the tile of C while its sums are made, if there is time for that."""
+    lanes = code.context.tile.lanes
+    with (
+        code.if_then(code.icmp_signed(">", p["k"], i64(DEEP))),
+        code.loop(i64(0), count, i64(1)) as i,
+    ):
+        row = code.at(target, code.mul(i, p["rsc"]))
+        for j in range(width):
+            code.prefetch(code.at(row, j * lanes))
 
 
 def store_rows(
@@ -108,7 +127,7 @@ def store_rows(
     count: ir.Value,
     mask: ir.Value | None,
 ) -> None:
-    """Write the first ``count`` rows of vectors (or of one element) plus the addend; both are (address, stride)."""
+    """Write the first ``count`` rows of vectors or elements plus the addend; both are (address, stride)."""
     lanes = code.context.tile.lanes
     (to, to_stride), (plus, plus_stride) = target, addend
     done = code.append_basic_block("stored")

@@ -10,6 +10,7 @@ import numpy as np
 VECTOR_CHUNK = 4096
 """Elements of a vector operand that a matrix-vector product copies or keeps in cache at a time."""
 
+
 class VectorFeatures(Protocol):
     """What the tile choice reads of a target: the width of its vector registers in bits (128, 256 or 512)."""
 
@@ -21,8 +22,8 @@ class VectorFeatures(Protocol):
 class Tile:
     """Blocking of a matrix product, all in elements.
 
-    A micro-kernel holds ``mr x nr`` results in registers; ``kc x nc`` of B and ``mc x kc`` of A are packed at a
-    time; ``lanes`` is the length of one vector register.
+    A micro-kernel holds ``mr x nr`` results in registers; ``kc x nc`` of B and ``mc x kc`` of A are packed at
+    a time; ``lanes`` is the length of one vector register.
     """
 
     mr: int
@@ -40,11 +41,12 @@ class Tile:
 def choose_tile(dtype: np.dtype, features: VectorFeatures) -> Tile:
     """The tile for a register file: 32 registers of 512 bits hold 8 x 3 vectors, 16 of less hold 4 x 3.
 
-    ``kc`` keeps one packed panel of B (``kc x nr``) within a first-level cache of 32 to 48 KiB.
+    ``kc`` lets one packed panel of B (``kc x nr``) fill a first-level cache; a smaller one rewrites C more
+    often.
 
     >>> from types import SimpleNamespace
     >>> choose_tile(np.dtype("float64"), SimpleNamespace(vector_bits=512))
-    Tile(mr=8, nr=24, mc=240, kc=192, nc=960, lanes=8)
+    Tile(mr=8, nr=24, mc=120, kc=256, nc=960, lanes=8)
     """
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):
@@ -54,7 +56,7 @@ def choose_tile(dtype: np.dtype, features: VectorFeatures) -> Tile:
     lanes = features.vector_bits // (8 * dtype.itemsize)
     rows = 8 if features.vector_bits == 512 else 4
     nr = 3 * lanes
-    return Tile(mr=rows, nr=nr, mc=240, kc=192, nc=nr * max(1, 7680 // (nr * dtype.itemsize)), lanes=lanes)
+    return Tile(mr=rows, nr=nr, mc=120, kc=256, nc=nr * max(1, 7680 // (nr * dtype.itemsize)), lanes=lanes)
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -68,7 +70,7 @@ def workspace_elements(dtype: np.dtype, tile: Tile, m: int, n: int, k: int) -> i
     >>> from types import SimpleNamespace
     >>> tile = choose_tile(np.dtype("float64"), SimpleNamespace(vector_bits=512))
     >>> workspace_elements(np.dtype("float64"), tile, 1, 100, 50)
-    %d
+    8096
     """
     if min(m, n, k) <= 0:
         return 0

@@ -14,18 +14,39 @@ ROWS = 4
 """Rows of a product by rows that share a load of x."""
 
 COLUMNS = 4
-"""Columns that share one load and store of y; a product by columns is asked for a multiple of it."""
+"""Columns that share one load and store of y."""
 
 Parameters = dict[str, ir.Value]
 
 
-def emit_by_rows(context: Context, nothing: ir.Value, copy_out: ir.Function) -> ir.Function:
-    """``y = A x`` or ``y += A x`` for contiguous rows of A: ``m k a rsa x sx y sy acc ws``.
+def emit_matrix_vector(
+    context: Context, nothing: ir.Value, copy_out: ir.Function, blocks: ir.Function
+) -> ir.Function:
+    """``y = A x`` or ``y += A x`` for an A with a unit stride. Parameters ``m k a rsa csa x sx y sy acc ws``.
 
-    Runs over chunks of k; a strided x is gathered into ``ws``, ``min(k, VECTOR_CHUNK)`` elements, first.
+    ``ws`` has room for ``min(max(m, k), VECTOR_CHUNK)`` elements, and for what ``blocks`` needs.
     """
-    dot = _emit_dot_rows(context, nothing)
-    code, p = context.function("by_rows", "m:i k:i a:p rsa:i x:p sx:i y:p sy:i acc:b ws:p")
+    code, p = context.function("matrix_vector", "m:i k:i a:p rsa:i csa:i x:p sx:i y:p sy:i acc:b ws:p")
+    with code.if_then(code.icmp_signed("==", p["csa"], i64(1))):
+        _multiply_by_rows(code, p, nothing, copy_out)
+        code.ret_void()
+    whole = code.and_(p["k"], i64(-COLUMNS))
+    with code.if_then(code.icmp_signed(">", whole, i64(0))):
+        _multiply_by_columns(code, {**p, "k": whole}, copy_out)
+    rest = code.sub(p["k"], whole)
+    with code.if_then(code.icmp_signed(">", rest, i64(0))):
+        one = i64(1)
+        x, a = code.at(p["x"], code.mul(whole, p["sx"])), code.at(p["a"], code.mul(whole, p["csa"]))
+        acc = code.or_(p["acc"], code.icmp_signed(">", whole, i64(0)))
+        # y' = x' A': one row, the columns of A being rows of the second operand.
+        operands = (x, one, p["sx"], a, p["csa"], one, p["y"], one, p["sy"])
+        code.invoke(blocks, one, p["m"], rest, *operands, acc, p["ws"])
+    code.ret_void()
+    return code.function
+
+
+def _multiply_by_rows(code: Code, p: Parameters, nothing: ir.Value, copy_out: ir.Function) -> None:
+    """Dot products of contiguous rows over chunks of k; a strided x is gathered into the workspace first."""
     one = i64(1)
     with code.loop(i64(0), p["k"], i64(VECTOR_CHUNK)) as q:
         count = code.least(code.sub(p["k"], q), i64(VECTOR_CHUNK))
@@ -33,21 +54,20 @@ def emit_by_rows(context: Context, nothing: ir.Value, copy_out: ir.Function) -> 
         strided = code.icmp_signed("!=", p["sx"], one)
         with code.if_then(strided):
             code.invoke(copy_out, count, one, x, p["sx"], p["ws"], one, one, ir.Constant(I1, 0))
-        x = code.select(strided, p["ws"], x)
-        acc = code.or_(p["acc"], code.icmp_signed(">", q, i64(0)))
-        code.invoke(dot, p["m"], count, code.at(p["a"], q), p["rsa"], x, p["y"], p["sy"], acc)
-    code.ret_void()
-    return code.function
+        chunk = {
+            **p,
+            "k": count,
+            "a": code.at(p["a"], q),
+            "x": code.select(strided, p["ws"], x),
+            "acc": code.or_(p["acc"], code.icmp_signed(">", q, i64(0))),
+        }
+        _dot_rows(code, chunk, nothing)
 
 
-def _emit_dot_rows(context: Context, nothing: ir.Value) -> ir.Function:
-    """``y[i] = sum_q A[i, q] x[q]`` by groups of rows, for contiguous rows of A and contiguous x.
-
-    Parameters ``m k a rsa x y sy acc``; rows that do not exist repeat the last one.
-    """
-    code, p = context.function("dot_rows", "m:i k:i a:p rsa:i x:p y:p sy:i acc:b")
+def _dot_rows(code: Code, p: Parameters, nothing: ir.Value) -> None:
+    """``y[i] = sum_q A[i, q] x[q]`` by groups of rows; rows that do not exist repeat the last one."""
     stride = code.select(p["acc"], p["sy"], i64(0))
-    whole = code.and_(p["k"], i64(-context.tile.lanes))
+    whole = code.and_(p["k"], i64(-code.context.tile.lanes))
     with code.loop(i64(0), p["m"], i64(ROWS)) as row:
         count = code.sub(p["m"], row)
         end = code.sub(count, i64(1))
@@ -57,8 +77,6 @@ def _emit_dot_rows(context: Context, nothing: ir.Value) -> ir.Function:
         addend = code.select(p["acc"], y, nothing)
         sums = [[total] for total in _dots(code, p, rows, whole)]
         store_rows(code, sums, (y, p["sy"]), (addend, stride), count, None)
-    code.ret_void()
-    return code.function
 
 
 def _dots(code: Code, p: Parameters, rows: list[ir.Value], whole: ir.Value) -> list[ir.Value]:
@@ -88,7 +106,7 @@ def _carried_range(
     initial: list[ir.Value],
     body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
 ) -> list[ir.Value]:
-    """``held = body(q, held)`` for q in ``range(start, stop, step)``, which may be empty and has whole steps."""
+    """``held = body(q, held)`` for q in ``range(start, stop, step)``, possibly empty, of whole steps."""
     before = code.block
     run, after = code.append_basic_block("run"), code.append_basic_block("join")
     code.cbranch(code.icmp_signed("<", start, stop), run, after)
@@ -105,13 +123,11 @@ def _carried_range(
     return joined
 
 
-def emit_by_columns(context: Context, copy_out: ir.Function) -> ir.Function:
-    """``y = A x`` or ``y += A x`` for contiguous columns of A, a multiple of ``COLUMNS``.
+def _multiply_by_columns(code: Code, p: Parameters, copy_out: ir.Function) -> None:
+    """Contiguous columns, a multiple of ``COLUMNS``, over chunks of y that stay in cache.
 
-    Parameters ``m k a csa x sx y sy acc ws``. Runs over chunks of y that stay in cache; a strided y is made in
-    ``ws``, ``min(m, VECTOR_CHUNK)`` elements.
+    A strided y is made in the workspace.
     """
-    code, p = context.function("by_columns", "m:i k:i a:p csa:i x:p sx:i y:p sy:i acc:b ws:p")
     one = i64(1)
     direct = code.icmp_signed("==", p["sy"], one)
     with code.loop(i64(0), p["m"], i64(VECTOR_CHUNK)) as row:
@@ -124,8 +140,6 @@ def emit_by_columns(context: Context, copy_out: ir.Function) -> ir.Function:
             _add_columns(code, p, count, column, code.at(p["x"], code.mul(q, p["sx"])), target, reads)
         with code.if_then(code.not_(direct)):
             code.invoke(copy_out, count, one, p["ws"], one, y, p["sy"], one, p["acc"])
-    code.ret_void()
-    return code.function
 
 
 def _add_columns(

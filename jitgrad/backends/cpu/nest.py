@@ -21,6 +21,8 @@ from ..target import Target
 
 BAD_INDEX = 1
 CHUNK = 4096  # elements summed in one accumulator before it is added to the outer one: keeps long sums accurate
+MATH_COST = 8      # cost from which an operation is taken for a function of the mathematics library
+MOST_INLINED = 12  # calls of the mathematics library in a body beyond which they stay calls: code size is compile time
 I64 = np.dtype(np.int64)
 
 
@@ -57,7 +59,8 @@ class Lanes:
 def choose_lanes(kernel: Kernel, target: Target) -> Lanes:
     """Lanes by the size of the body and its widest element."""
     inner = 1 << (kernel.rank - 1) if kernel.rank else 0
-    conflicts = any(kernel.body[index].axes & inner for store in kernel.stores for index in store.indices)
+    # Along an axis of the indices, two lanes may add to one element.
+    conflicts = any(store.indices and kernel.arrays[store.slot].pattern[-1:] == (ABSENT,) for store in kernel.stores)
     if kernel.rank == 0 or conflicts:
         return Lanes(0, 1, True)
     widest = max([step.dtype.itemsize for step in kernel.body if step.axes & inner] or [8])
@@ -65,8 +68,8 @@ def choose_lanes(kernel: Kernel, target: Target) -> Lanes:
     cost = sum(_cost(step) for step in kernel.body if step.axes & inner)
     if any(fold.axes & inner for fold in kernel.folds):
         lanes = (256 if cost <= 24 else 64) // widest
-        return Lanes(min(width, lanes), max(1, lanes // width), cost <= 150)
-    return Lanes(width, 4 if cost <= 8 else 2 if cost <= 24 else 1, cost <= 150)
+        return Lanes(min(width, lanes), max(1, lanes // width), cost <= 40)
+    return Lanes(width, 4 if cost <= 8 else 2 if cost <= 24 else 1, cost <= 40)
 
 
 def _cost(step: Instruction) -> int:
@@ -81,6 +84,7 @@ class Nest(Emitter):
         super().__init__()
         self.kernel, self.symbol = kernel, name
         self.lanes = choose_lanes(kernel, target)
+        self.inline_math = sum(_cost(step) >= MATH_COST for step in kernel.body) * self.lanes.copies <= MOST_INLINED
         self.slots: list[str] = []                # allocas, for the entry block
         self.extents: list[str] = []
         self.rows: list[list[str]] = []           # per array: its address at the current loops, by depth

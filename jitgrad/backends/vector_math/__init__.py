@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from jitgrad.backends.vector_math import exponential, logarithm
-from jitgrad.backends.vector_math.lanes import unary
+from jitgrad.backends.vector_math import exponential, inverse_trigonometric, logarithm, power, trigonometric
+from jitgrad.backends.vector_math.lanes import binary, unary
 
 FUNCTIONS: dict[str, Callable[..., ir.Value]] = {
     "exp": unary(exponential.exp),
@@ -25,4 +25,14 @@ FUNCTIONS: dict[str, Callable[..., ir.Value]] = {
     "arcsinh": unary(logarithm.arcsinh),
     "arccosh": unary(logarithm.arccosh),
     "arctanh": unary(logarithm.arctanh),
+    "sin": unary(trigonometric.sin),
+    "cos": unary(trigonometric.cos),
+    "tan": unary(trigonometric.tan),
+    "arcsin": unary(inverse_trigonometric.arcsin),
+    "arccos": unary(inverse_trigonometric.arccos),
+    "arctan": unary(inverse_trigonometric.arctan),
+    "arctan2": binary(inverse_trigonometric.arctan2),
+    "cbrt": unary(power.cbrt),
+    "hypot": binary(power.hypot),
+    "power": binary(power.power),
 }

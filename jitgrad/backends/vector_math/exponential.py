@@ -115,7 +115,7 @@ def _scaled(significand: Lane, k_bits: Lane) -> Lane:
 def exp_of_pair(x: Lane, x_low: Lane) -> Lane:
     """exp(x + x_low) for x already within ``exp_low .. exp_high`` and |x_low| small."""
     k_bits, r, r_low = reduce_argument(x)
-    r, rest = expm1_pair(r, r_low + x_low)
+    r, rest = expm1_pair(*fast_two_sum(r, r_low + x_low))
     high, low = fast_two_sum(1.0, r)
     return _scaled(high + (low + rest), k_bits)
 

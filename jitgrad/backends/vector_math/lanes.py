@@ -59,8 +59,32 @@ _INT_OPERATIONS = {"+": "add", "-": "sub", "*": "mul", "&": "and_", "|": "or_", 
 Number = "Lane | float | int"
 
 
+def element_of(kind: ir.Type) -> ir.Type:
+    """The element of a vector type; a scalar type itself."""
+    return kind.element if isinstance(kind, ir.VectorType) else kind
+
+
+def with_element(kind: ir.Type, element: ir.Type) -> ir.Type:
+    """`element`, as many times as `kind` has elements."""
+    return ir.VectorType(element, kind.count) if isinstance(kind, ir.VectorType) else element
+
+
+def constant(kind: ir.Type, number: float | int) -> ir.Constant:
+    """`number` in every element of a scalar or vector type."""
+    return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
+
+
+def declare_intrinsic(module: ir.Module, name: str, kind: ir.Type, arity: int) -> ir.Function:
+    """The overload of an intrinsic whose result and operands all are of a scalar or vector type."""
+    vector = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
+    full_name = f"{name}.{vector}{element_of(kind).intrinsic_name}"
+    found = module.globals.get(full_name)
+    return found or ir.Function(module, ir.FunctionType(kind, [kind] * arity), full_name)
+
+
 class Lane:
-    """One scalar LLVM value (float, integer or i1) together with the builder that receives the operations on it.
+    """An LLVM value (float, integer or i1; a scalar, or a vector of them) together with the builder that receives the
+    operations on it.
 
     Comparisons are the ordered ones (false when an operand is nan) and give an i1 lane; ``>>`` is the logical shift.
     """
@@ -78,17 +102,17 @@ class Lane:
     @property
     def format(self) -> Format:
         """The float format whose float or integer type this lane has."""
-        return FLOAT64 if self.type in (FLOAT64.float_type, FLOAT64.int_type) else FLOAT32
+        return FLOAT64 if element_of(self.type) in (FLOAT64.float_type, FLOAT64.int_type) else FLOAT32
 
     @property
     def is_float(self) -> bool:
-        return not isinstance(self.type, ir.IntType)
+        return not isinstance(element_of(self.type), ir.IntType)
 
     def like(self, number: Number) -> Lane:
         """A constant of this lane's type (lanes pass through)."""
         if isinstance(number, Lane):
             return number
-        return Lane(self.builder, ir.Constant(self.type, number))
+        return Lane(self.builder, constant(self.type, number))
 
     def _binary(self, symbol: str, other: Number, swapped: bool = False) -> Lane:
         name = (_FLOAT_OPERATIONS if self.is_float else _INT_OPERATIONS)[symbol]
@@ -135,7 +159,7 @@ class Lane:
         return self._binary(">>", count)
 
     def __invert__(self) -> Lane:
-        return Lane(self.builder, self.builder.not_(self.value))
+        return self ^ (1 if element_of(self.type) == ir.IntType(1) else -1)
 
     def __neg__(self) -> Lane:
         return Lane(self.builder, self.builder.fneg(self.value))
@@ -164,33 +188,31 @@ class Lane:
 
     def as_bits(self) -> Lane:
         """The bit pattern of a float as an integer lane."""
-        return Lane(self.builder, self.builder.bitcast(self.value, self.format.int_type))
+        return Lane(self.builder, self.builder.bitcast(self.value, with_element(self.type, self.format.int_type)))
 
     def as_float(self) -> Lane:
         """The float whose bit pattern this integer lane is."""
-        return Lane(self.builder, self.builder.bitcast(self.value, self.format.float_type))
+        return Lane(self.builder, self.builder.bitcast(self.value, with_element(self.type, self.format.float_type)))
 
     def widened(self) -> Lane:
         """float32 -> float64 (exact)."""
-        return Lane(self.builder, self.builder.fpext(self.value, FLOAT64.float_type))
+        return Lane(self.builder, self.builder.fpext(self.value, with_element(self.type, FLOAT64.float_type)))
 
     def narrowed(self) -> Lane:
         """float64 -> float32 (rounded to nearest)."""
-        return Lane(self.builder, self.builder.fptrunc(self.value, FLOAT32.float_type))
+        return Lane(self.builder, self.builder.fptrunc(self.value, with_element(self.type, FLOAT32.float_type)))
 
 
 def _intrinsic(name: str, *lanes: Lane) -> Lane:
     builder = lanes[0].builder
-    function = builder.module.declare_intrinsic(name, [lanes[0].type])
+    function = declare_intrinsic(builder.module, name, lanes[0].type, len(lanes))
     return Lane(builder, builder.call(function, [lane.value for lane in lanes]))
 
 
 def fma(a: Number, b: Number, c: Number) -> Lane:
     """a * b + c, rounded once."""
     model = next(operand for operand in (a, b, c) if isinstance(operand, Lane))
-    builder = model.builder
-    function = builder.module.declare_intrinsic("llvm.fma", [model.type], ir.FunctionType(model.type, [model.type] * 3))
-    return Lane(builder, builder.call(function, [model.like(operand).value for operand in (a, b, c)]))
+    return _intrinsic("llvm.fma", *(model.like(operand) for operand in (a, b, c)))
 
 
 def fabs(x: Lane) -> Lane:
@@ -206,10 +228,7 @@ def floor(x: Lane) -> Lane:
 
 
 def copysign(magnitude: Lane, sign: Lane) -> Lane:
-    builder = magnitude.builder
-    kind = ir.FunctionType(magnitude.type, [magnitude.type] * 2)
-    function = builder.module.declare_intrinsic("llvm.copysign", [magnitude.type], kind)
-    return Lane(builder, builder.call(function, [magnitude.value, sign.value]))
+    return _intrinsic("llvm.copysign", magnitude, sign)
 
 
 def where(condition: Lane, chosen: Number, otherwise: Number) -> Lane:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import UsageTypeError, UsageValueError
 from ..ir.node import Node
-from ._build import cast, common, implementation, node_of, refuse_out, reshape, times
+from ._build import cast, common, implementation, node_of, refuse_out
 from .contraction import Labels, contract, ordered, summed
 from .products import diagonal_of
 
@@ -40,7 +40,9 @@ def _read(operands) -> tuple[list[list], list | None, list]:
         output = _numbers(pairs.pop()) if len(pairs) % 2 else None
         arrays, inputs = pairs[::2], [_numbers(one) for one in pairs[1::2]]
     if len(inputs) != len(arrays):
-        raise UsageValueError(f"einsum: the subscripts are for {len(inputs)} operand(s), {len(arrays)} are given")
+        raise UsageValueError(
+            f"einsum: the subscripts are for {len(inputs)} operand(s), {len(arrays)} are given"
+        )
     return inputs, output, arrays
 
 
@@ -48,7 +50,9 @@ def _letters(term: str) -> list:
     head, dots, tail = term.partition("...")
     for letter in head + tail:
         if letter not in string.ascii_letters:
-            raise UsageValueError(f"einsum: invalid subscript {letter!r} in {term!r}", "Only letters and ... are allowed.")
+            raise UsageValueError(
+                f"einsum: invalid subscript {letter!r} in {term!r}", "Only letters and ... are allowed."
+            )
     return [*head, Ellipsis, *tail] if dots else list(head)
 
 
@@ -68,10 +72,14 @@ def _resolved(inputs, output, shapes) -> tuple[list[Labels], Labels]:
         for names in labels:
             for label in names:
                 count[label] = count.get(label, 0) + 1
-        once = sorted(label for label, times_seen in count.items() if times_seen == 1 and isinstance(label, str))
+        once = sorted(
+            label for label, times_seen in count.items() if times_seen == 1 and isinstance(label, str)
+        )
         return labels, (*dots, *once)
     if dots and Ellipsis not in output:
-        raise UsageValueError("einsum: output has no ellipsis although broadcast dimensions are there: put ... in it")
+        raise UsageValueError(
+            "einsum: output has no ellipsis although broadcast dimensions are there: put ... in it"
+        )
     wanted = tuple(one for label in output for one in (dots if label is Ellipsis else [label]))
     known = {label for names in labels for label in names}
     if unknown := [label for label in wanted if label not in known]:
@@ -94,8 +102,10 @@ def _check_extents(labels: list[Labels], wanted: Labels, nodes: list[Node]) -> N
     for names, node in zip(labels, nodes, strict=True):
         for label, length in zip(names, node.shape, strict=True):
             if length != extent.setdefault(label, length) and 1 not in (length, extent[label]):
-                raise UsageValueError(f"einsum: subscript {label!r} has extents {extent[label]} and {length} "
-                                      f"in operands of shapes {', '.join(str(n.shape) for n in nodes)}")
+                raise UsageValueError(
+                    f"einsum: subscript {label!r} has extents {extent[label]} and {length} "
+                    f"in operands of shapes {', '.join(str(n.shape) for n in nodes)}"
+                )
             extent[label] = max(length, extent[label]) if length else 0
 
 
@@ -109,7 +119,9 @@ def _without_repeats(x: Node, labels: Labels) -> tuple[Node, Labels]:
             one = labels.index(label)
             two = labels.index(label, one + 1)
             if x.shape[one] != x.shape[two]:
-                raise UsageValueError(f"einsum: repeated subscript {label!r} has extents {x.shape[one]} and {x.shape[two]}")
+                raise UsageValueError(
+                    f"einsum: repeated subscript {label!r} has extents {x.shape[one]} and {x.shape[two]}"
+                )
             x = diagonal_of(x, 0, one, two)
             labels = tuple(name for k, name in enumerate(labels) if k not in (one, two)) + (label,)
     return x, labels
@@ -128,7 +140,7 @@ def _contracted(terms: list[tuple[Node, Labels]], wanted: Labels) -> Node:
                 kept = wanted
             picked.insert(0, (contract(x, x_labels, y, y_labels, kept), kept))
         terms.append(picked[0])
-    (x, labels), = terms
+    ((x, labels),) = terms
     x, labels = summed(x, labels, wanted)
     return ordered(x, labels, wanted)
 
@@ -143,5 +155,3 @@ def _path(terms: list[tuple[Node, Labels]], wanted: Labels) -> list[tuple[int, .
     spelled += "->" + "".join(letter[label] for label in wanted)
     stand_ins = [np.broadcast_to(np.float64(0), node.shape) for node, _ in terms]
     return [tuple(group) for group in np.einsum_path(spelled, *stand_ins, optimize="greedy")[0][1:]]
-
-

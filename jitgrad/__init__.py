@@ -1,0 +1,29 @@
+"""jitgrad: derivatives of numeric Python functions, compiled to native code while they run."""
+
+from __future__ import annotations
+
+from . import numpy as numpy
+from . import ops as ops
+from .api import grad, is_traced, jit, jvp, stop_gradient, value_and_grad, vjp
+from .config import config
+from .errors import InternalError, JitgradError, Limitation, UsageError, UsageTypeError, UsageValueError
+
+__all__ = [
+    "InternalError",
+    "JitgradError",
+    "Limitation",
+    "UsageError",
+    "UsageTypeError",
+    "UsageValueError",
+    "config",
+    "grad",
+    "is_traced",
+    "jit",
+    "jvp",
+    "numpy",
+    "stop_gradient",
+    "value_and_grad",
+    "vjp",
+]
+
+__version__ = "0.1.0"

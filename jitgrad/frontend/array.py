@@ -1,0 +1,184 @@
+"""The traced array: what a traced function holds in place of an ndarray. A thin mutable handle over a node."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import UsageTypeError
+from ..ir.node import Node, _scope
+from .aliasing import Handle, share
+from .methods import Methods
+from .missing import unsupported
+from .refusals import Refusals, leaked
+from .registry import NUMPY_FUNCTIONS
+
+
+def _binary(ufunc: np.ufunc, name: str):
+    def operator(self, other):
+        return operators.operate(ufunc, self, other)
+
+    return _called(operator, name)
+
+
+def _reflected(ufunc: np.ufunc, name: str):
+    def operator(self, other):
+        return operators.operate(ufunc, other, self)
+
+    return _called(operator, name)
+
+
+def _in_place(ufunc: np.ufunc, name: str):
+    def operator(self, other):
+        return operators.operate_in_place(ufunc, self, other)
+
+    return _called(operator, name)
+
+
+def _unary(ufunc: np.ufunc, name: str):
+    def operator(self):
+        return operators.operate_one(ufunc, self)
+
+    return _called(operator, name)
+
+
+def _called(function, name: str):
+    function.__name__ = function.__qualname__ = f"__{name}__"
+    return function
+
+
+class Array(Refusals, Methods, Handle):
+    """A value inside a traced function: speaks NumPy, but its numbers are not known yet.
+
+    `node` is what computes it. `weak` is the Python type (bool, int, float) of a traced Python number, which promotes
+    as Python numbers do (NEP 50), and None for everything else.
+    """
+
+    __slots__ = ("node", "weak", "scope", "__weakref__")
+    __array_priority__ = 1000
+
+    def __init__(self, node: Node, weak: type | None = None):
+        self.node, self.weak, self.scope, self.memory = node, weak, _scope.get(), None
+
+    def checked(self) -> Array:
+        """Itself, or UsageError if the trace that it belongs to has ended."""
+        if self.scope is not _scope.get():
+            raise leaked(self)
+        return self
+
+    # --- NumPy's protocols
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        return ufuncs.array_ufunc(ufunc, method, inputs, options)
+
+    def __array_function__(self, function, types, args, kwargs):
+        implementation = NUMPY_FUNCTIONS.get(function)
+        if implementation is None:
+            raise unsupported(function)
+        return implementation(*args, **kwargs)
+
+    # --- attributes
+
+    shape = property(lambda self: self.node.aval.shape, doc="The extents, as plain integers.")
+    dtype = property(lambda self: self.node.aval.dtype, doc="NumPy's dtype.")
+    ndim = property(lambda self: len(self.node.aval.shape), doc="The number of axes.")
+    size = property(lambda self: self.node.aval.size, doc="The number of elements.")
+    itemsize = property(lambda self: self.node.aval.dtype.itemsize, doc="Bytes of one element.")
+    nbytes = property(lambda self: self.node.aval.size * self.node.aval.dtype.itemsize, doc="Bytes of all elements.")
+
+    def __repr__(self) -> str:
+        shape = ", ".join(map(str, self.shape))
+        return f"Traced(weak {self.weak.__name__})" if self.weak else f"Traced({self.dtype}[{shape}])"
+
+    def __format__(self, specification: str) -> str:
+        return repr(self)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise UsageTypeError("len() of a 0-d value")
+        return self.shape[0]
+
+    def __iter__(self):
+        if not self.shape:
+            raise UsageTypeError("iteration over a 0-d value")
+        return (self[k] for k in range(self.shape[0]))
+
+    def __getitem__(self, key):
+        return indexing.index(self, key)
+
+    def __copy__(self) -> Array:
+        return Array(self.checked().node, self.weak)
+
+    def __deepcopy__(self, memo) -> Array:
+        return self.__copy__()
+
+    # --- operators
+
+    __add__, __radd__, __iadd__ = _binary(np.add, "add"), _reflected(np.add, "radd"), _in_place(np.add, "iadd")
+    __sub__, __rsub__ = _binary(np.subtract, "sub"), _reflected(np.subtract, "rsub")
+    __mul__, __rmul__ = _binary(np.multiply, "mul"), _reflected(np.multiply, "rmul")
+    __truediv__, __rtruediv__ = _binary(np.divide, "truediv"), _reflected(np.divide, "rtruediv")
+    __floordiv__, __rfloordiv__ = _binary(np.floor_divide, "floordiv"), _reflected(np.floor_divide, "rfloordiv")
+    __mod__, __rmod__ = _binary(np.remainder, "mod"), _reflected(np.remainder, "rmod")
+    __and__, __rand__ = _binary(np.bitwise_and, "and"), _reflected(np.bitwise_and, "rand")
+    __or__, __ror__ = _binary(np.bitwise_or, "or"), _reflected(np.bitwise_or, "ror")
+    __xor__, __rxor__ = _binary(np.bitwise_xor, "xor"), _reflected(np.bitwise_xor, "rxor")
+    __lshift__, __rlshift__ = _binary(np.left_shift, "lshift"), _reflected(np.left_shift, "rlshift")
+    __rshift__, __rrshift__ = _binary(np.right_shift, "rshift"), _reflected(np.right_shift, "rrshift")
+
+    __isub__, __imul__ = _in_place(np.subtract, "isub"), _in_place(np.multiply, "imul")
+    __itruediv__, __ifloordiv__ = _in_place(np.divide, "itruediv"), _in_place(np.floor_divide, "ifloordiv")
+    __imod__, __ipow__ = _in_place(np.remainder, "imod"), _in_place(np.power, "ipow")
+    __iand__, __ior__, __ixor__ = (
+        _in_place(np.bitwise_and, "iand"), _in_place(np.bitwise_or, "ior"), _in_place(np.bitwise_xor, "ixor")
+    )  # fmt: skip
+    __ilshift__, __irshift__ = _in_place(np.left_shift, "ilshift"), _in_place(np.right_shift, "irshift")
+
+    __lt__, __le__ = _binary(np.less, "lt"), _binary(np.less_equal, "le")
+    __gt__, __ge__ = _binary(np.greater, "gt"), _binary(np.greater_equal, "ge")
+    __eq__, __ne__ = _binary(np.equal, "eq"), _binary(np.not_equal, "ne")
+    __hash__ = None
+
+    __neg__, __pos__ = _unary(np.negative, "neg"), _unary(np.positive, "pos")
+    __abs__, __invert__ = _unary(np.absolute, "abs"), _unary(np.invert, "invert")
+
+    def __pow__(self, other, modulus=None):
+        if modulus is not None:
+            raise UsageTypeError("pow() of a traced value takes no modulus", "Write (x ** n) % m.")
+        if self.weak in (bool, int) and type(other) is int and other < 0:
+            other = float(other)  # Python's integers turn to float here
+        return operators.operate(np.power, self, other)
+
+    def __rpow__(self, other):
+        return operators.operate(np.power, other, self)
+
+    def __divmod__(self, other):
+        return self // other, self % other
+
+    def __rdivmod__(self, other):
+        return other // self, other % self
+
+    def __matmul__(self, other):
+        return ufuncs.array_ufunc(np.matmul, "__call__", (self, other), {})
+
+    def __rmatmul__(self, other):
+        return ufuncs.array_ufunc(np.matmul, "__call__", (other, self), {})
+
+    def __imatmul__(self, other):
+        return ufuncs.call_ufunc(np.matmul, self, other, out=(self,))
+
+
+def check_scope(x: Array) -> None:
+    """UsageError if the trace that x belongs to has ended."""
+    if x.scope is not _scope.get():
+        raise leaked(x)
+
+
+def view_of(base: Array, node: Node) -> Array:
+    """An array that NumPy would make as a view of `base`."""
+    view = Array(node)
+    share(view, base)
+    return view
+
+
+# They make Arrays, and are found as attributes of their modules at each call.
+from . import indexing, operators, ufuncs  # noqa: E402

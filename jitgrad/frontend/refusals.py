@@ -1,0 +1,97 @@
+"""What a traced array refuses, because it would end in a wrong result: to turn into a plain number or array."""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import Limitation, UsageError, UsageTypeError, user_location
+
+_BUFFER_STORE = re.compile(r"\]\s*(?:[-+*/%@&|^]|//|\*\*|<<|>>)?=(?!=)")
+
+
+def leaked(array) -> UsageError:
+    """The error for the use of a traced array after its trace, or in another one."""
+    made = f" It was made at {array.node.where}." if array.node.where else ""
+    return UsageError(
+        f"a traced value leaked out of its function: {array!r} belongs to a trace that has ended.{made}",
+        "Return what you need from the function; do not keep traced values in globals, attributes or caches.",
+    )
+
+
+def _stores_into_buffer() -> bool:
+    """Whether the user's line looks like `buffer[i] = value`."""
+    where = user_location(3)
+    return where is not None and _BUFFER_STORE.search(where.source) is not None
+
+
+def _refuse_number(name: str) -> UsageTypeError:
+    if _stores_into_buffer():
+        return _refused_store()
+    return UsageTypeError(
+        f"{name}() of a traced value: its number is not known while the function is traced",
+        f"Leave {name}() out, and use NumPy's functions in place of those of the math module (np.sin, not math.sin).",
+    )
+
+
+def _refused_store() -> UsageTypeError:
+    return UsageTypeError(
+        "a traced value cannot be stored in a plain NumPy array",
+        "Collect the parts in a list, then np.stack or np.concatenate them (jitgrad.numpy.array for numbers).",
+    )
+
+
+class Refusals:
+    """Methods of numbers, sequences and arrays that a value without numbers cannot have."""
+
+    __slots__ = ()
+
+    def __float__(self):
+        raise _refuse_number("float")
+
+    def __int__(self):
+        raise _refuse_number("int")
+
+    def __complex__(self):
+        raise _refuse_number("complex")
+
+    def __index__(self):
+        raise UsageTypeError(
+            "a traced value cannot be used as a plain integer (a range bound, a shape, an axis, a slice bound)",
+            "Pass it as a plain int from outside. To index, use x[i] or x[i + np.arange(n)]; to loop, np.where.",
+        )
+
+    def __bool__(self):
+        if self.size > 1:
+            what = "the truth value of an array with more than one element is ambiguous"
+            raise UsageTypeError(what, "Use np.where(condition, a, b), or np.any / np.all.")
+        raise UsageTypeError(
+            "the truth of a traced value is not known while the function is traced (if, while, and, or, not)",
+            "Use np.where(condition, a, b), np.minimum/np.maximum, or & | ~ in place of and, or, not.",
+        )
+
+    def __array__(self, dtype=None, copy=None):
+        if _stores_into_buffer():
+            raise _refused_store()
+        raise UsageTypeError(
+            "a traced value cannot become a plain NumPy array (np.array, np.asarray, a C function)",
+            "Use it as it is; for a list of traced values use np.stack or jitgrad.numpy.array.",
+        )
+
+    def __setitem__(self, key, value):
+        raise Limitation(
+            "x[i] = v on a traced array is not supported yet",
+            "Use np.where(mask, v, x), or build x with np.concatenate / np.stack.",
+        )
+
+    def __delitem__(self, key):
+        raise UsageTypeError("elements of a traced array cannot be deleted", "Use np.delete(x, i) or slices.")
+
+    def __contains__(self, value):
+        raise UsageTypeError("`in` needs the numbers of a traced array", "Use np.any(x == value) in np.where.")
+
+    def __reduce_ex__(self, protocol):
+        raise UsageTypeError("a traced value cannot be pickled", "Return it from the function, pickle the result.")
+
+    def __getattr__(self, name: str):
+        # AttributeError, so that hasattr() answers; only reached where nothing of this name exists.
+        raise AttributeError(f"a traced array has no {name!r}: its memory does not exist while it is traced")

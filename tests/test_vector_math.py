@@ -1,0 +1,148 @@
+"""Vector math: errors against mpmath, special values as NumPy gives them, vectorised loops, PTX."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import scipy.special
+
+from jitgrad.backends.vector_math import FUNCTIONS
+
+ROOT = Path(__file__).resolve().parents[1]
+DTYPES = ("float64", "float32")
+CASES = [(name, dtype) for name in FUNCTIONS for dtype in DTYPES]
+# Everything else stays below one unit in the last place.
+ULP_BOUNDS = {}
+
+
+def _load_ulp_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bench_ulp", ROOT / "bench" / "ulp.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+ulp = _load_ulp_script()
+
+
+@pytest.fixture(scope="module")
+def loops() -> object:
+    return ulp.CompiledLoops(FUNCTIONS, DTYPES)
+
+
+def reference(name: str, *arrays: np.ndarray) -> np.ndarray:
+    """NumPy's or SciPy's value in the arrays' dtype."""
+    ours = {
+        "sigmoid": scipy.special.expit,
+        "softplus": lambda x: np.logaddexp(x, x.dtype.type(0.0)),
+        "erf": scipy.special.erf,
+        "erfc": scipy.special.erfc,
+        "erfinv": scipy.special.erfinv,
+        "lgamma": scipy.special.gammaln,
+        "digamma": scipy.special.digamma,
+    }
+    with np.errstate(all="ignore"):
+        return ours[name](*arrays) if name in ours else getattr(np, name)(*arrays)
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_error_in_units_in_the_last_place(loops: object, name: str, dtype: str) -> None:
+    worst, mean, place = ulp.measure(loops, name, dtype, 1000)
+    assert worst <= ULP_BOUNDS.get(name, 1.0), (worst, place)
+    assert mean < 0.5
+
+
+def _special_values(dtype: str) -> np.ndarray:
+    info = np.finfo(dtype)
+    positive = [0.0, info.smallest_subnormal, info.tiny, 1e-3, 0.5, 1.0, 1.5, 2.0, 3.0, 30.0, 200.0, 2000.0, info.max, np.inf]
+    return np.array([*positive, *(-value for value in positive), np.nan], dtype)
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_special_values_are_those_of_numpy(loops: object, name: str, dtype: str) -> None:
+    values = _special_values(dtype)
+    arrays = (values,)
+    if ulp.SUBJECTS[name].arguments == 2:
+        arrays = tuple(np.ascontiguousarray(grid.ravel()) for grid in np.meshgrid(values, values))
+    expected, got = reference(name, *arrays), loops(name, *arrays)
+    assert np.array_equal(np.isnan(got), np.isnan(expected))
+    marked = np.isinf(expected) | (expected == 0)
+    np.testing.assert_array_equal(got[marked], expected[marked])
+    assert np.array_equal(np.signbit(got[marked]), np.signbit(expected[marked]))
+    finite = np.isfinite(expected) & ~marked
+    np.testing.assert_allclose(got[finite], expected[finite], rtol=8 * np.finfo(dtype).eps, atol=2 * np.finfo(dtype).smallest_subnormal)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exact_cases(loops: object, dtype: str) -> None:
+    kind = np.dtype(dtype).type
+    exponents = np.arange(np.finfo(dtype).minexp, np.finfo(dtype).maxexp).astype(dtype)
+    powers = np.ldexp(kind(1.0), exponents.astype(int))
+    np.testing.assert_array_equal(loops("exp2", exponents), powers)
+    np.testing.assert_array_equal(loops("log2", powers), exponents)
+    tens = np.array([10.0**k for k in range(11)], dtype)
+    np.testing.assert_array_equal(loops("log10", tens), np.arange(11))
+    whole = np.arange(1, 200).astype(dtype)
+    np.testing.assert_array_equal(loops("cbrt", whole**3), whole)
+    np.testing.assert_array_equal(loops("power", whole, np.full_like(whole, 2.0)), whole**2)
+    np.testing.assert_array_equal(loops("power", -whole, np.full_like(whole, 3.0)), -(whole**3))
+    np.testing.assert_array_equal(loops("hypot", 3 * whole, 4 * whole), 5 * whole)
+
+
+def test_the_hardest_angle(loops: object) -> None:
+    # 6381956970095103 * 2**797 is the double closest to a multiple of pi/2 (Muller, "Elementary Functions", 3rd ed., table 11.1).
+    angle = np.full(9, 6381956970095103.0 * 2.0**797)
+    np.testing.assert_allclose(loops("cos", angle), -4.6871659242546277e-19, rtol=3e-16)
+    np.testing.assert_array_equal(loops("sin", angle), 1.0)
+    mixed = np.where(np.arange(9) % 3 == 0, angle, 1.0)
+    np.testing.assert_allclose(loops("cos", mixed), np.where(mixed == 1.0, np.cos(1.0), -4.6871659242546277e-19), rtol=3e-16)
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_the_loop_is_vectorised(loops: object, name: str, dtype: str) -> None:
+    text = re.search(rf"^{name}_{dtype}:(.*?)^\.Lfunc_end", loops.assembly, re.DOTALL | re.MULTILINE).group(1)
+    packed = "pd" if dtype == "float64" else "p[sd]"
+    assert re.search(rf"vfn?m(add|sub)\d*{packed}\s.*%[yz]mm", text) or re.search(r"fmla\s+v", text)
+    # sin, cos and tan keep the scalar call for huge arguments.
+    assert name in ("sin", "cos", "tan") or not re.search(r"\s(callq|bl)\s", text)
+
+
+PTX_SCRIPT = """
+import llvmlite.binding as llvm
+from llvmlite import ir
+from jitgrad.backends.vector_math import FUNCTIONS
+
+llvm.initialize_all_targets()
+llvm.initialize_all_asmprinters()
+module = ir.Module("device")
+module.triple = "nvptx64-nvidia-cuda"
+for name, emit in FUNCTIONS.items():
+    for dtype, kind in (("float64", ir.DoubleType()), ("float32", ir.FloatType())):
+        arity = 2 if name in ("arctan2", "hypot", "power") else 1
+        function = ir.Function(module, ir.FunctionType(kind, [kind] * arity), f"{name}_{dtype}")
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        builder.ret(emit(builder, *function.args))
+machine = llvm.Target.from_triple(module.triple).create_target_machine(cpu="sm_90", features="+ptx80", opt=3)
+parsed = llvm.parse_assembly(str(module))
+parsed.verify()
+builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+builder.getModulePassManager().run(parsed, builder)
+print(machine.emit_assembly(parsed))
+"""
+
+
+def test_every_function_compiles_to_ptx() -> None:
+    # In a process of its own: LLVM exits on an operation that the target cannot lower.
+    done = subprocess.run([sys.executable, "-c", PTX_SCRIPT], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name, dtype in CASES:
+        assert re.search(rf"\.func\s+\(.*\)\s+{name}_{dtype}\(", done.stdout), name
+    assert ".extern .func" not in done.stdout
