@@ -252,8 +252,13 @@ def first_call_table(document: Document) -> str:
 
 def troubles(document: Document) -> list[str]:
     """One line for each disagreement and each failure."""
-    return [f"{kind}: {m.row}, {m.engine} [{m.setting}]: {text}" for m in document.measurements
-            for kind, text in (("DISAGREES", m.disagreement), ("FAILED", m.error)) if text]
+    found: dict[tuple[str, ...], list[str]] = {}
+    for m in document.measurements:
+        for kind, text in (("DISAGREES", m.disagreement), ("FAILED", m.error)):
+            if text:
+                found.setdefault((kind, m.row, m.engine, text), []).append(m.setting)
+    return [f"{kind}: {row}, {engine} [{', '.join(settings)}]: {text}"
+            for (kind, row, engine, text), settings in found.items()]
 
 
 def report(document: Document) -> str:

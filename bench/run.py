@@ -159,6 +159,7 @@ class Worker:
 
 @contextlib.contextmanager
 def environment(values: dict[str, str]):
+    """The process's environment with these values, for the processes started meanwhile."""
     before = dict(os.environ)
     os.environ.update(values)
     try:
@@ -252,7 +253,7 @@ def options_from(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the benchmark; 1 if engines disagree or a row of jitgrad failed."""
+    """Run the benchmark; 1 if engines disagree, or if jitgrad failed or could not be imported."""
     options = options_from(arguments)
     rows = chosen_rows(options.rows, options.quick)
     if options.list:
@@ -274,7 +275,8 @@ def main(arguments: list[str] | None = None) -> int:
     print("", harness.report(document), sep="\n")
     if options.json:
         document.save(options.json)
-    return int(any(m.disagreement or (m.error and m.engine == harness.BASE) for m in measurements))
+    bad = any(m.disagreement or (m.error and m.engine == harness.BASE) for m in measurements)
+    return int(bad or harness.BASE not in names)
 
 
 if __name__ == "__main__":

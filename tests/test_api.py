@@ -214,16 +214,15 @@ def test_one_trace_for_repeated_grad_of_one_function():
 
     for _ in range(3):
         assert grad(scale)(1.0) == 2.0
-    assert runs == [True, True]  # the second trace saw `runs` grow: it reads what it changes
-    runs = None
+    assert runs == [True] * 3  # it changes what it reads, so each call is a trace of its own
 
     def square(x):
         return x * x
 
     for _ in range(3):
         assert grad(square)(1.0) == 2.0
-    (dispatcher,) = vars(square)["__jitgrad__"].dispatchers.values()
-    assert len(dispatcher.programs) == 1
+    assert grad(square).traces == 1
+    assert grad(square, argnums=(0,)).traces == 0
 
 
 # --- nesting
@@ -355,16 +354,9 @@ def test_jit_traces_once_per_signature():
     def f(x, n=2):
         return x * n
 
-    counter = count_traces(f)
     for _ in range(3):
         f(X), f(X, 2), f(X.astype(np.float32)), f(np.ones(5)), f(1.0)
-    assert counter() == 5
-
-
-def count_traces(function):
-    """A function that says how many programs `function` has traced."""
-    dispatcher = function._dispatcher
-    return lambda: sum(len(programs) for programs in dispatcher.programs.values())
+    assert f.traces == 5
 
 
 def test_static_arguments():
@@ -489,7 +481,7 @@ def test_numpy_target_interprets():
 
 
 def test_tiers():
-    small, large = grad(cube_sum), grad(lambda x: np.sum(x * x))
+    small, large = grad(lambda x: np.sum(x)), grad(lambda x: np.sum(x * x))
     small(X)
     assert small._dispatcher.last.runner.executable is None
     small(X)

@@ -6,7 +6,17 @@ from itertools import product
 
 import numpy as np
 import pytest
-from op_samples import (
+
+from jitgrad.ir.aval import Aval, aval_of
+from jitgrad.ir.graph import Graph
+from jitgrad.ir.interpret import run
+from jitgrad.ir.node import apply, call, fresh_input, full, interning
+from jitgrad.ir.primitive import PRIMITIVES
+from jitgrad.ir.verify import verify
+from jitgrad.runtime.compile import compile_graph
+from jitgrad.transforms.forward import pushforward
+from jitgrad.transforms.reverse import pullback
+from tests.op_samples import (
     DTYPES,
     ELEMENTWISE,
     FLOATING,
@@ -20,16 +30,6 @@ from op_samples import (
     or_zeros,
     supports,
 )
-
-from jitgrad.ir.aval import Aval, aval_of
-from jitgrad.ir.graph import Graph
-from jitgrad.ir.interpret import run
-from jitgrad.ir.node import apply, call, fresh_input, full, interning
-from jitgrad.ir.primitive import PRIMITIVES
-from jitgrad.ir.verify import verify
-from jitgrad.runtime.compile import compile_graph
-from jitgrad.transforms.forward import pushforward
-from jitgrad.transforms.reverse import pullback
 
 every_op = pytest.mark.parametrize("name", NAMES)
 every_floating_op = pytest.mark.parametrize("name", FLOATING)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import jitgrad.numpy  # noqa: F401  (fills the tables)
 from jitgrad.errors import Limitation, UsageIndexError, UsageTypeError
-from tests.traced_helpers import assert_same, evaluate, gradients, operations
+from tests.traced_helpers import assert_same, evaluate, gradients, operations, session
 
 FEW = settings(max_examples=250, deadline=None, derandomize=True)
 
@@ -224,8 +224,6 @@ def test_iteration_and_unpacking():
 
 def test_index_arrays_are_read_by_reference():
     """An index array of the dtype of indices is the graph's input itself, so that later changes are seen."""
-    from tests.traced_helpers import session
-
     x, places = numbered(4), np.array([0, 1])
     with session() as opened:
         result = opened.input(x)[places]
@@ -235,8 +233,6 @@ def test_index_arrays_are_read_by_reference():
 
 
 def test_a_mask_is_reported_as_read():
-    from tests.traced_helpers import session
-
     with session() as opened:
         x = opened.input(numbered(3))
         x[[0, 1]]

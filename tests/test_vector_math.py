@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DTYPES = ("float64", "float32")
 CASES = [(name, dtype) for name in FUNCTIONS for dtype in DTYPES]
 # Everything else stays below one unit in the last place.
-ULP_BOUNDS = {}
+ULP_BOUNDS = {"erfc": 1.5, "erfinv": 2.0, "lgamma": 4.0, "digamma": 4.0}
 
 
 def _load_ulp_script() -> ModuleType:
@@ -45,8 +45,14 @@ def reference(name: str, *arrays: np.ndarray) -> np.ndarray:
         "softplus": lambda x: np.logaddexp(x, x.dtype.type(0.0)),
         "erf": scipy.special.erf,
         "erfc": scipy.special.erfc,
-        "erfinv": scipy.special.erfinv,
-        "lgamma": scipy.special.gammaln,
+        # SciPy loses the sign of zero.
+        "erfinv": lambda x: np.copysign(scipy.special.erfinv(x), x),
+        # SciPy has lgamma(-inf) = -inf, C (F.9.5.3) has inf; and it overflows at the smallest subnormal.
+        "lgamma": lambda x: np.where(
+            x == -np.inf,
+            np.inf,
+            np.where(np.abs(x) < np.finfo(x.dtype).tiny, -np.log(np.abs(x)), scipy.special.gammaln(x)),
+        ).astype(x.dtype),
         "digamma": scipy.special.digamma,
     }
     with np.errstate(all="ignore"):
@@ -62,7 +68,22 @@ def test_error_in_units_in_the_last_place(loops: object, name: str, dtype: str) 
 
 def _special_values(dtype: str) -> np.ndarray:
     info = np.finfo(dtype)
-    positive = [0.0, info.smallest_subnormal, info.tiny, 1e-3, 0.5, 1.0, 1.5, 2.0, 3.0, 30.0, 200.0, 2000.0, info.max, np.inf]
+    positive = [
+        0.0,
+        info.smallest_subnormal,
+        info.tiny,
+        1e-3,
+        0.5,
+        1.0,
+        1.5,
+        2.0,
+        3.0,
+        30.0,
+        200.0,
+        2000.0,
+        info.max,
+        np.inf,
+    ]
     return np.array([*positive, *(-value for value in positive), np.nan], dtype)
 
 
@@ -78,7 +99,12 @@ def test_special_values_are_those_of_numpy(loops: object, name: str, dtype: str)
     np.testing.assert_array_equal(got[marked], expected[marked])
     assert np.array_equal(np.signbit(got[marked]), np.signbit(expected[marked]))
     finite = np.isfinite(expected) & ~marked
-    np.testing.assert_allclose(got[finite], expected[finite], rtol=8 * np.finfo(dtype).eps, atol=2 * np.finfo(dtype).smallest_subnormal)
+    np.testing.assert_allclose(
+        got[finite],
+        expected[finite],
+        rtol=8 * np.finfo(dtype).eps,
+        atol=2 * np.finfo(dtype).smallest_subnormal,
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -98,12 +124,15 @@ def test_exact_cases(loops: object, dtype: str) -> None:
 
 
 def test_the_hardest_angle(loops: object) -> None:
-    # 6381956970095103 * 2**797 is the double closest to a multiple of pi/2 (Muller, "Elementary Functions", 3rd ed., table 11.1).
+    # 6381956970095103 * 2**797 is the double closest to a multiple of pi/2 (Muller, "Elementary Functions",
+    # 3rd ed., table 11.1).
     angle = np.full(9, 6381956970095103.0 * 2.0**797)
     np.testing.assert_allclose(loops("cos", angle), -4.6871659242546277e-19, rtol=3e-16)
     np.testing.assert_array_equal(loops("sin", angle), 1.0)
     mixed = np.where(np.arange(9) % 3 == 0, angle, 1.0)
-    np.testing.assert_allclose(loops("cos", mixed), np.where(mixed == 1.0, np.cos(1.0), -4.6871659242546277e-19), rtol=3e-16)
+    np.testing.assert_allclose(
+        loops("cos", mixed), np.where(mixed == 1.0, np.cos(1.0), -4.6871659242546277e-19), rtol=3e-16
+    )
 
 
 @pytest.mark.parametrize(("name", "dtype"), CASES)
@@ -141,7 +170,9 @@ print(machine.emit_assembly(parsed))
 
 def test_every_function_compiles_to_ptx() -> None:
     # In a process of its own: LLVM exits on an operation that the target cannot lower.
-    done = subprocess.run([sys.executable, "-c", PTX_SCRIPT], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PTX_SCRIPT], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     for name, dtype in CASES:
         assert re.search(rf"\.func\s+\(.*\)\s+{name}_{dtype}\(", done.stdout), name

@@ -110,6 +110,11 @@ class Function:
 
     # --- as a value
 
+    @property
+    def traces(self) -> int:
+        """How often the function has been traced, for all signatures and changes of what it closes over."""
+        return self._dispatcher.traces
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__.lower()} of {self.name}>"
 

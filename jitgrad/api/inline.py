@@ -17,7 +17,7 @@ from .. import tree
 from ..errors import Location, UsageError, UsageTypeError, UsageValueError
 from ..frontend.array import Array
 from ..frontend.convert import as_array
-from ..frontend.trace import capture
+from ..frontend.trace import capture, check_alive, end_inputs
 from ..ir.aval import Aval
 from ..ir.graph import substitute
 from ..ir.node import Node, constant, fresh_input, full
@@ -128,9 +128,10 @@ def gradient(
     value, aux = split_aux(function, result, has_aux)
     output = scalar_node(function, value)
     inputs = [node for part in parts for node in part.inputs]
+    aux_nodes, build_aux = take_apart(aux)
+    _returned([output, *aux_nodes], inputs, own)
     found = pullback([output], inputs, [full(1, output.aval)])
     gradients = [full(0, node.aval) if g is None else g for g, node in zip(found, inputs, strict=True)]
-    aux_nodes, build_aux = take_apart(aux)
     together = Fresh(None, None, inputs, [node for part in parts for node in part.actual])
     output, *rest = together.put_back([output, *gradients, *aux_nodes])
     gradients, aux_nodes = rest[: len(inputs)], rest[len(inputs) :]
@@ -140,6 +141,13 @@ def gradient(
         trees.append(tree.unflatten(part.structure, [Array(g) for g in gradients[start : start + count]]))
         start += count
     return Array(output), trees, build_aux(aux_nodes)
+
+
+def _returned(outputs: Sequence[Node], inputs: Sequence[Node], own: bool) -> None:
+    """The function has returned: values of inner derivatives must not be in its result, nor its own be used any more."""
+    check_alive(outputs)
+    if not own:
+        end_inputs(inputs)
 
 
 def split_aux(function: Callable, result, has_aux: bool) -> tuple[Any, Any]:
@@ -221,6 +229,7 @@ def directional(function: Callable, own: bool, primals: tuple, tangents: tuple) 
     part = freshened(primals, own, "primals", function)
     directions = matched_nodes(tangents, part.structure, [n.aval for n in part.actual], "tangents", "primals")
     outputs, structure = array_outputs(function, function(*part.values))
+    _returned(outputs, part.inputs, own)
     found = pushforward(outputs, part.inputs, directions)
     moved = [full(0, node.aval) if t is None else t for t, node in zip(found, outputs, strict=True)]
     nodes = part.put_back([*outputs, *moved])
@@ -275,6 +284,7 @@ def reverse(function: Callable, own: bool, primals: tuple, has_aux: bool) -> Rev
     part = freshened(primals, own, "primals", function)
     result, aux = split_aux(function, function(*part.values), has_aux)
     outputs, structure = array_outputs(function, result)
+    _returned([*outputs, *take_apart(aux)[0]], part.inputs, own)
     return Reverse(part, outputs, structure, aux)
 
 

@@ -12,30 +12,17 @@ import sys
 import numpy as np
 
 from ..errors import Limitation
-from ..ir.node import Node
 from ..ir.primitive import View
+from .handle import Handle
 
 # Functions of NumPy whose results may be views of their arguments.
-VIEW_FUNCTIONS = frozenset(
-    getattr(np, name)
-    for name in (
-        "reshape ravel transpose permute_dims matrix_transpose swapaxes moveaxis rollaxis squeeze expand_dims "
-        "atleast_1d atleast_2d atleast_3d broadcast_to broadcast_arrays split array_split hsplit vsplit dsplit "
-        "diagonal diag flip fliplr flipud rot90 real imag trim_zeros unstack"
-    ).split()
-    if hasattr(np, name)  # permute_dims, matrix_transpose and unstack came during NumPy 2
-)
+VIEW_FUNCTIONS = frozenset({
+    np.reshape, np.ravel, np.transpose, np.permute_dims, np.matrix_transpose, np.swapaxes, np.moveaxis, np.rollaxis,
+    np.squeeze, np.expand_dims, np.atleast_1d, np.atleast_2d, np.atleast_3d, np.broadcast_to, np.broadcast_arrays,
+    np.split, np.array_split, np.hsplit, np.vsplit, np.dsplit, np.unstack, np.diagonal, np.diag, np.flip, np.fliplr,
+    np.flipud, np.rot90, np.real, np.imag, np.trim_zeros, np.linalg.matrix_transpose, np.linalg.diagonal,
+})  # fmt: skip
 _CHAIN = 16  # no NumPy function makes a view by more steps than this
-
-
-class Handle:
-    """Something that stands for an array's memory; `memory` is the token shared with its views, or None."""
-
-    __slots__ = ("memory",)
-    node: Node
-
-    def __init__(self):
-        self.memory = None
 
 
 def share(view: Handle, base: Handle) -> None:
@@ -45,17 +32,20 @@ def share(view: Handle, base: Handle) -> None:
     view.memory = base.memory
 
 
-def _holders(handle: Handle) -> int:
+class _Alone:
+    """A holder of a token that nobody shares, to see what the interpreter counts then."""
+
+    __slots__ = ("memory",)
+
+    def __init__(self):
+        self.memory = object()
+
+
+def _holders(handle: Handle | _Alone) -> int:
     return sys.getrefcount(handle.memory)
 
 
-def _count_of_one() -> int:
-    alone = Handle()
-    alone.memory = object()
-    return _holders(alone)
-
-
-_ONE = _count_of_one()
+_ONE = _holders(_Alone())
 
 
 def check_unshared(handle: Handle) -> None:

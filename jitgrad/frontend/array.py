@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import UsageTypeError
-from ..ir.node import Node, _scope
-from .aliasing import Handle, share
+from ..ir.node import Node
+from .aliasing import share
 from .methods import Methods
 from .missing import unsupported
-from .refusals import Refusals, leaked
+from .refusals import Refusals
 from .registry import NUMPY_FUNCTIONS
 
 
@@ -46,24 +46,11 @@ def _called(function, name: str):
     return function
 
 
-class Array(Refusals, Methods, Handle):
-    """A value inside a traced function: speaks NumPy, but its numbers are not known yet.
+class Array(Refusals, Methods):
+    """A value inside a traced function: speaks NumPy, but its numbers are not known yet. See `Handle` for its state."""
 
-    `node` is what computes it. `weak` is the Python type (bool, int, float) of a traced Python number, which promotes
-    as Python numbers do (NEP 50), and None for everything else.
-    """
-
-    __slots__ = ("node", "weak", "scope", "__weakref__")
+    __slots__ = ()
     __array_priority__ = 1000
-
-    def __init__(self, node: Node, weak: type | None = None):
-        self.node, self.weak, self.scope, self.memory = node, weak, _scope.get(), None
-
-    def checked(self) -> Array:
-        """Itself, or UsageError if the trace that it belongs to has ended."""
-        if self.scope is not _scope.get():
-            raise leaked(self)
-        return self
 
     # --- NumPy's protocols
 
@@ -76,21 +63,7 @@ class Array(Refusals, Methods, Handle):
             raise unsupported(function)
         return implementation(*args, **kwargs)
 
-    # --- attributes
-
-    shape = property(lambda self: self.node.aval.shape, doc="The extents, as plain integers.")
-    dtype = property(lambda self: self.node.aval.dtype, doc="NumPy's dtype.")
-    ndim = property(lambda self: len(self.node.aval.shape), doc="The number of axes.")
-    size = property(lambda self: self.node.aval.size, doc="The number of elements.")
-    itemsize = property(lambda self: self.node.aval.dtype.itemsize, doc="Bytes of one element.")
-    nbytes = property(lambda self: self.node.aval.size * self.node.aval.dtype.itemsize, doc="Bytes of all elements.")
-
-    def __repr__(self) -> str:
-        shape = ", ".join(map(str, self.shape))
-        return f"Traced(weak {self.weak.__name__})" if self.weak else f"Traced({self.dtype}[{shape}])"
-
-    def __format__(self, specification: str) -> str:
-        return repr(self)
+    # --- a sequence
 
     def __len__(self) -> int:
         if not self.shape:
@@ -136,7 +109,7 @@ class Array(Refusals, Methods, Handle):
     __lt__, __le__ = _binary(np.less, "lt"), _binary(np.less_equal, "le")
     __gt__, __ge__ = _binary(np.greater, "gt"), _binary(np.greater_equal, "ge")
     __eq__, __ne__ = _binary(np.equal, "eq"), _binary(np.not_equal, "ne")
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # as ndarray
 
     __neg__, __pos__ = _unary(np.negative, "neg"), _unary(np.positive, "pos")
     __abs__, __invert__ = _unary(np.absolute, "abs"), _unary(np.invert, "invert")
@@ -165,12 +138,6 @@ class Array(Refusals, Methods, Handle):
 
     def __imatmul__(self, other):
         return ufuncs.call_ufunc(np.matmul, self, other, out=(self,))
-
-
-def check_scope(x: Array) -> None:
-    """UsageError if the trace that x belongs to has ended."""
-    if x.scope is not _scope.get():
-        raise leaked(x)
 
 
 def view_of(base: Array, node: Node) -> Array:

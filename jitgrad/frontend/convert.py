@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -109,8 +109,6 @@ def check_dtype(dtype: np.dtype) -> None:
         raise UsageTypeError(
             f"an operand holds {what}, not numbers", "Operands of traced values are numbers and arrays of numbers."
         )
-    if not dtype.isnative:
-        raise UsageTypeError(f"an operand has the foreign byte order {dtype}", f"Pass x.astype(np.{dtype.name}).")
 
 
 def contains_traced(value) -> bool:
@@ -151,7 +149,7 @@ def result_dtype(*kinds) -> np.dtype:
     >>> result_dtype(np.dtype(np.float32), float), result_dtype(np.dtype(np.int8), float), result_dtype(int, bool)
     (dtype('float32'), dtype('float64'), dtype('int64'))
     """
-    return np.result_type(*[_UNIT[kind] if kind in _UNIT else kind for kind in kinds])
+    return np.result_type(*[_UNIT.get(kind, kind) for kind in kinds])
 
 
 def promote(*operands) -> list[Node]:
@@ -207,7 +205,7 @@ def spread(node: Node, shape: tuple[int, ...]) -> Node:
     return call("broadcast", node, shape=shape, axes=_last_axes(len(have), len(shape)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _last_axes(count: int, ndim: int) -> tuple[int, ...]:
     return tuple(range(ndim - count, ndim))
 

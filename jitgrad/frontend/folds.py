@@ -10,6 +10,7 @@ from ..errors import Limitation, UsageValueError
 from ..ir.node import Node, call
 from .array import Array
 from .convert import as_array, cast, spread
+from .loops import COMPARISONS, LOGICAL, truth
 from .operators import call_elementwise
 from .registry import NUMPY_FUNCTIONS
 
@@ -39,14 +40,21 @@ def reduce(ufunc: np.ufunc, x, axis=0, dtype=None, keepdims=False, initial=np._N
         raise Limitation(f"np.{ufunc.__name__}.reduce with where= is not supported on traced values",
                          "Put the neutral element in with np.where first.")
     axes = _axes(axis, x.ndim)
-    rows = _rows_first(x.node, axes)
-    if dtype is not None:
-        rows = cast(rows, np.dtype(dtype))
+    rows = _in_dtype_of_fold(ufunc, _rows_first(x.node, axes), dtype)
     result = _folded(ufunc, rows, initial)
     if keepdims:
         shape = tuple(1 if axis in axes else extent for axis, extent in enumerate(x.shape))
         return Array(call("reshape", result.node, shape=shape))
     return result
+
+
+def _in_dtype_of_fold(ufunc: np.ufunc, rows: Node, dtype) -> Node:
+    """The rows in the dtype in which partial results are kept."""
+    if ufunc in COMPARISONS:
+        raise Limitation(f"np.{ufunc.__name__} folded over a traced array is not supported", "Compare x[1:] and x[:-1].")
+    if ufunc in LOGICAL:
+        return truth(rows)
+    return rows if dtype is None else cast(rows, np.dtype(dtype))
 
 
 def _axes(axis, ndim: int) -> tuple[int, ...]:
@@ -111,9 +119,7 @@ def accumulate(ufunc: np.ufunc, x, axis=0, dtype=None) -> Array:
         return NUMPY_FUNCTIONS[name](x, axis=axis, **({"dtype": dtype} if dtype is not None else {}))
     (axis,) = _axes(axis, x.ndim)
     order = (axis, *[a for a in range(x.ndim) if a != axis])
-    rows = call("transpose", x.node, axes=order)
-    if dtype is not None:
-        rows = cast(rows, np.dtype(dtype))
+    rows = _in_dtype_of_fold(ufunc, call("transpose", x.node, axes=order), dtype)
     count = rows.aval.shape[0]
     if ufunc in _ASSOCIATIVE:
         result = _doubling(ufunc, rows, count)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import tree
-from ..errors import UsageError
 from ..ir.aval import Aval
 from ..ir.graph import Graph, is_input, substitute
 from ..ir.node import Interning, Node, fresh_input, full, scope
@@ -19,7 +18,7 @@ from .calls import listening
 from .captures import Watcher
 from .convert import connect
 from .guards import Guards, same_value
-from .trace import Captured, Trace, capture, outside_error, read_values, tracing
+from .trace import Captured, Trace, capture, check_alive, read_values, refuse_foreign, tracing
 
 EXACT_LIMIT = 1 << 15
 """Up to this many bytes in all, watched arrays are compared element by element whenever the function takes branches."""
@@ -87,6 +86,7 @@ def trace_function(body: Callable, roots: Iterable, leaves: Sequence, structure)
         result = _run(body, watcher, inputs, leaves, structure)
         outputs, output = _read_result(result)
         del result
+        check_alive(outputs)
         return _finish(trace, watcher, [node for node in inputs if node is not None], outputs, output)
 
 
@@ -119,25 +119,26 @@ def _read_result(result) -> tuple[list[Node], Output]:
 def _finish(trace: Trace, watcher: Watcher, arguments: list, outputs: list, output: Output) -> Traced:
     outside = trace.outside()
     trace.check_unwritten(outside)
-    constants = {
-        captured.node: full(captured.array.flat[0], captured.node.aval)
-        for captured in trace.captured
-        if id(captured.array) not in outside and _is_uniform(captured)
-    }
+    constants = {}
+    for captured in trace.captured:
+        array = _now_or_then(captured, outside)
+        if id(captured.array) not in outside and _is_uniform(array):
+            constants[captured.node] = full(array.flat[0], captured.node.aval)
     graph = Graph(tuple(arguments), tuple(substitute(outputs, constants) if constants else outputs))
     used = set(graph.nodes)
     captured = [c for c in trace.captured if c.node in used]
     graph = Graph((*arguments, *(c.node for c in captured)), graph.outputs)
     _check_leaks(graph)
     arrays = tuple(_now_or_then(c, outside) for c in captured)
-    guards = Guards(watcher.watch, arrays, tuple(a.shape for a in arrays), _exact(trace, watcher, outside))
+    guards = Guards(watcher.watch, arrays, _exact(trace, watcher, outside))
     return Traced(graph, guards, output, scope(), _is_repeatable(watcher))
 
 
-def _is_uniform(captured: Captured) -> bool:
+def _is_uniform(array: np.ndarray) -> bool:
     """Whether every element is the same, so that the array is a constant spread out."""
-    array = _now_or_then(captured, set())
-    return array.size > 0 and bool((array == array.flat[0]).all()) and not np.signbit(array.flat[0])
+    if array.size == 0 or not (array == array.flat[0]).all():
+        return False
+    return array.dtype.kind != "f" or not np.signbit(array).any()  # -0.0 equals 0.0
 
 
 def _now_or_then(captured: Captured, outside: set[int]) -> np.ndarray:
@@ -181,8 +182,5 @@ def _check_leaks(graph: Graph) -> None:
     """Refuses values of traces that have ended."""
     known = set(graph.inputs)
     foreign = {node for node in graph.nodes if is_input(node) and node not in known}
-    if not foreign:
-        return
-    user = next((node for node in graph.nodes if not foreign.isdisjoint(node.operands)), None)
-    error = outside_error()
-    raise UsageError(error.what, error.todo, None if user is None else user.where)
+    if foreign:
+        refuse_foreign(graph.outputs, foreign)

@@ -101,6 +101,11 @@ def same_value(old, new) -> bool:
     return bool(old == new)
 
 
+def is_ready(array: np.ndarray) -> bool:
+    """Whether native code can read the array where it is."""
+    return array.flags.aligned and array.dtype.isnative
+
+
 @dataclass
 class Guards:
     """What must still hold for a program to be right, and the outside arrays that it reads.
@@ -111,8 +116,11 @@ class Guards:
 
     watch: Watch
     arrays: tuple[np.ndarray, ...]
-    shapes: tuple[tuple[int, ...], ...]
     exact: tuple[tuple[np.ndarray, object], ...] = ()
+
+    def __post_init__(self):
+        self.shapes = tuple(array.shape for array in self.arrays)
+        self.all_ready = all(is_ready(array) for array in self.arrays)
 
     def current(self) -> tuple[np.ndarray, ...] | None:
         """The outside arrays as they are now; None when something else has changed."""
@@ -125,7 +133,14 @@ class Guards:
         for array, seen in self.exact:
             if contents(array) != seen:
                 return None
-        return arrays
+        return arrays if self.all_ready else self.ready_arrays()
+
+    def ready_arrays(self) -> tuple[np.ndarray, ...]:
+        """The arrays as a program takes them: foreign byte order or misalignment is mended by a copy."""
+        return tuple(
+            array if is_ready(array) else np.array(array, array.dtype.newbyteorder("="), order="C")
+            for array in self.arrays
+        )
 
     def _adopt_changes(self) -> bool:
         """Takes over new bindings that make no difference but for the elements of arrays."""

@@ -15,8 +15,9 @@ import numpy as np
 
 from ..errors import Limitation, UsageIndexError, UsageTypeError
 from ..ir.node import Node, call
-from .array import Array, check_scope, view_of
+from .array import Array, view_of
 from .convert import as_array, broadcast_shapes, captured, cast, contains_traced, read_values, spread
+from .handle import check_scope
 
 _INT64 = np.dtype(np.int64)
 
@@ -121,7 +122,10 @@ class _Parser:
             except TypeError:
                 if not hasattr(item, "__array__"):
                     raise _no_index(item) from None
-        array = np.asarray(item)
+        try:
+            array = np.asarray(item)
+        except (ValueError, TypeError):
+            raise _no_index(item) from None
         if array.size == 0 and not isinstance(item, np.ndarray):
             array = array.astype(_INT64)
         if array.dtype.kind not in "biu":

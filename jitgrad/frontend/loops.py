@@ -30,7 +30,7 @@ class Loop:
 
 
 COMPARISONS = frozenset({np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal})
-_LOGICAL = frozenset({np.logical_and, np.logical_or, np.logical_xor, np.logical_not})
+LOGICAL = frozenset({np.logical_and, np.logical_or, np.logical_xor, np.logical_not})
 _INT64, _UINT64 = np.dtype(np.int64), np.dtype(np.uint64)
 
 _LOOPS: dict[tuple, Loop] = {}
@@ -120,7 +120,7 @@ def _nodes(result, results: tuple[np.dtype, ...]):
 def _special(ufunc: np.ufunc, operands: tuple[np.dtype, ...]) -> Callable | None:
     """Loops that are another primitive, or nothing at all (rounding integers)."""
     first = operands[0]
-    if ufunc in _LOGICAL:
+    if ufunc in LOGICAL:
         return lambda *nodes: call(ufunc.__name__, *map(truth, nodes))
     if ufunc in COMPARISONS and first != operands[1]:
         return _mixed_comparison(ufunc)

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..errors import Limitation, UsageTypeError
 from ..ir.node import call, full
 from .aliasing import check_unshared
+from .handle import Handle
 from .missing import unsupported
 from .registry import NUMPY_FUNCTIONS
 
 _NOT_GIVEN = np._NoValue
 
 
-def _numpy(function, x, *args, **kwargs):
+def _numpy(function, *args, **kwargs):
     """NumPy's `function`, as implemented for traced arrays."""
     implementation = NUMPY_FUNCTIONS.get(function)
     if implementation is None:
         raise unsupported(function)
-    return implementation(x.checked(), *args, **kwargs)
+    return implementation(*args, **kwargs)
+
+
+def _ufunc(ufunc: np.ufunc, x: Any):
+    return ufunc(x)
 
 
 def _given(**options) -> dict:
     return {name: value for name, value in options.items() if value is not _NOT_GIVEN}
 
 
-class Methods:
+class Methods(Handle):
     """Methods that delegate to the functions of the same name, with ndarray's signatures."""
 
     __slots__ = ()
@@ -83,7 +90,7 @@ class Methods:
         return _reduced(np.round, self, out, decimals=decimals)
 
     def conj(self):
-        return np.conjugate(self)
+        return _ufunc(np.conjugate, self)
 
     conjugate = conj
 
@@ -99,8 +106,7 @@ class Methods:
         return result.copy() if copy else result
 
     def transpose(self, *axes):
-        axes = axes[0] if len(axes) == 1 else axes or None
-        return _numpy(np.transpose, self, axes)
+        return _numpy(np.transpose, self, axes[0] if len(axes) == 1 else axes or None)
 
     def ravel(self, order="C"):
         return _numpy(np.ravel, self, order=order)
@@ -189,19 +195,19 @@ class Methods:
 
     def tolist(self):
         """Nested lists of traced Python numbers."""
-        return [part.tolist() for part in self] if self.shape else self.item()
+        return [part.tolist() for part in self.checked()] if self.shape else self.item()
 
     def __floor__(self):
-        return _as_python_int(np.floor(self), "math.floor")
+        return _as_python_int(_ufunc(np.floor, self), "math.floor")
 
     def __ceil__(self):
-        return _as_python_int(np.ceil(self), "math.ceil")
+        return _as_python_int(_ufunc(np.ceil, self), "math.ceil")
 
     def __trunc__(self):
-        return _as_python_int(np.trunc(self), "math.trunc")
+        return _as_python_int(_ufunc(np.trunc, self), "math.trunc")
 
     def __round__(self, ndigits=None):
-        return _as_python_int(np.rint(self), "round") if ndigits is None else self.round(ndigits)
+        return _as_python_int(_ufunc(np.rint, self), "round") if ndigits is None else self.round(ndigits)
 
 
 def _reduced(function, x, out, **options):
@@ -226,7 +232,7 @@ def full_of(value, x):
     return call("broadcast", node, shape=aval.shape, axes=()) if aval.shape else node
 
 
-def conversion(x, dtype: np.dtype, casting: str, copy: bool):
+def conversion(x, dtype: np.dtype, casting: Any, copy: bool):
     """`x.astype(dtype)`."""
     have = x.node.aval.dtype
     if dtype.kind not in "biuf" or not dtype.isnative:

@@ -8,7 +8,7 @@ from ..errors import UsageTypeError, UsageValueError
 from ..ir.aval import aval_of
 from ..ir.node import Node, call, full
 from .aliasing import check_unshared
-from .array import Array, check_scope
+from .array import Array
 from .convert import (
     WEAK,
     UsageOverflowError,
@@ -20,6 +20,7 @@ from .convert import (
     spread,
     spread_number,
 )
+from .handle import check_scope
 from .loops import COMPARISONS, OPERATOR_LOOPS, Loop, operator_loop, ufunc_loop
 from .power import known_power
 

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import re
 
-from ..errors import Limitation, UsageError, UsageTypeError, user_location
+from ..errors import Limitation, UsageTypeError, user_location
+from .handle import Handle
 
 _BUFFER_STORE = re.compile(r"\]\s*(?:[-+*/%@&|^]|//|\*\*|<<|>>)?=(?!=)")
-
-
-def leaked(array) -> UsageError:
-    """The error for the use of a traced array after its trace, or in another one."""
-    made = f" It was made at {array.node.where}." if array.node.where else ""
-    return UsageError(
-        f"a traced value leaked out of its function: {array!r} belongs to a trace that has ended.{made}",
-        "Return what you need from the function; do not keep traced values in globals, attributes or caches.",
-    )
 
 
 def _stores_into_buffer() -> bool:
@@ -40,7 +32,7 @@ def _refused_store() -> UsageTypeError:
     )
 
 
-class Refusals:
+class Refusals(Handle):
     """Methods of numbers, sequences and arrays that a value without numbers cannot have."""
 
     __slots__ = ()

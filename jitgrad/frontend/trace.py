@@ -8,6 +8,7 @@ function it is a constant, with the contents it had when it was used.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 
 from ..errors import Limitation, Location, UsageError, UsageTypeError, user_location
 from ..ir.aval import Aval, aval_of
+from ..ir.graph import topological
 from ..ir.node import Node, fresh_input, interning
 
 SMALL = 1 << 16
@@ -91,6 +93,7 @@ class Trace:
         self.captured: list[Captured] = []
         self.watched: dict[int, tuple[np.ndarray, object]] = {}
         self.values_read = False  # the trace depends on elements of arrays, not only on shapes
+        self.ended: set[Node] = set()  # inputs of inner derivatives that are done: nothing may depend on them
         self._owners: set[int] = set()
         self._by_id: dict[int, Captured] = {}
 
@@ -216,9 +219,29 @@ def _running() -> Trace:
     return trace
 
 
-def outside_error() -> UsageError:
+def end_inputs(inputs: Iterable[Node]) -> None:
+    """The function whose fresh inputs these are has returned: what still uses them has leaked out of it."""
+    _running().ended.update(inputs)
+
+
+def check_alive(outputs: Iterable[Node]) -> None:
+    """Refuses outputs that depend on the inputs of a derivative that is done."""
+    ended = _running().ended
+    if ended:
+        refuse_foreign(outputs, ended)
+
+
+def refuse_foreign(outputs: Iterable[Node], foreign: set[Node]) -> None:
+    """Refuses outputs that depend on one of `foreign`, naming the line where it was used."""
+    if not foreign.isdisjoint(nodes := topological(outputs)):
+        user = next((node for node in nodes if not foreign.isdisjoint(node.operands)), None)
+        raise outside_error(None if user is None else user.where)
+
+
+def outside_error(where: Location | None = None) -> UsageError:
     """A traced value is used when its trace has ended."""
     return UsageError(
         "a traced value is used after the call that it belongs to has ended",
         "Return values from the function instead of keeping them in a global, an attribute or a list.",
+        where,
     )

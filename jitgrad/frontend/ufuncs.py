@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import Limitation, UsageError, UsageTypeError
-from ..ir.node import Node, call, full
-from ..ir.aval import aval_of
+from ..ir.node import Node, call
 from .aliasing import check_unshared
 from .array import Array
-from .convert import WEAK, as_array, broadcast_shapes, cast, kind_of, spread
+from .convert import as_array, broadcast_shapes, cast, kind_of, spread
 from .folds import accumulate, reduce
 from .loops import ufunc_loop
 from .operators import call_elementwise, store
@@ -100,12 +99,6 @@ def _call_generalized(ufunc: np.ufunc, inputs, signature, casting: str, options:
 
 # --- where=
 
-# An argument at which the function and its derivative are finite, put where the mask is False: what is not computed
-# must not send 0 * inf back.
-_HARMLESS = {np.arccosh: 2.0}
-_HARMLESS_ELSE = 0.5
-
-
 def _call_where(ufunc: np.ufunc, inputs, where, targets, signature, casting: str) -> tuple:
     if any(target is None for target in targets):
         raise UsageError(
@@ -115,22 +108,9 @@ def _call_where(ufunc: np.ufunc, inputs, where, targets, signature, casting: str
     mask = as_array(where).node
     if mask.aval.dtype.kind != "b":
         raise UsageTypeError(f"where= must be bool, it is {mask.aval.dtype}", "Use a comparison: x != 0.")
-    inputs = [_harmless(ufunc, value, mask) for value in inputs]
     results = call_elementwise(ufunc, inputs, signature, casting)
     masked = [_select(mask, result, target) for result, target in zip(results, targets, strict=True)]
     return _stored(ufunc, masked, targets)
-
-
-def _harmless(ufunc: np.ufunc, value, mask: Node):
-    if type(value) in WEAK:
-        return value
-    array = as_array(value)
-    if array.node.aval.dtype.kind != "f":
-        return array
-    shape = broadcast_shapes(array.node.aval.shape, mask.aval.shape)
-    aval = aval_of(shape, array.node.aval.dtype)
-    other = full(_HARMLESS.get(ufunc, _HARMLESS_ELSE), aval)
-    return Array(call("select", spread(mask, shape), spread(array.node, shape), other), array.weak)
 
 
 def _select(mask: Node, result: Array, target: Array) -> Array:

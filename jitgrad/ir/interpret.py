@@ -16,6 +16,14 @@ def run(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 
     `arrays` have the inputs' shapes and dtypes. No floating-point warnings are emitted.
     Raises UsageIndexError for an index outside the array that it points into.
+
+    >>> from jitgrad.ir.aval import aval_of
+    >>> from jitgrad.ir.node import fresh_input, interning
+    >>> with interning():
+    ...     x = fresh_input(aval_of((3,), "f8"))
+    ...     graph = Graph((x,), (1.0 / x,))
+    >>> run(graph, [np.array([0.0, 1.0, 2.0])])
+    [array([inf, 1. , 0.5])]
     """
     values: dict[Node, np.ndarray] = {}
     for node, array in zip(graph.inputs, arrays, strict=True):

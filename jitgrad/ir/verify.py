@@ -11,7 +11,14 @@ from .primitive import PRIMITIVES
 
 
 def verify(graph: Graph, after: str = "") -> Graph:
-    """`graph` itself, or an InternalError that names the first node that is wrong (`after` which pass)."""
+    """`graph` itself, or an InternalError that names the first node that is wrong (`after` which pass).
+
+    >>> from jitgrad.ir.aval import aval_of
+    >>> from jitgrad.ir.node import fresh_input
+    >>> x = fresh_input(aval_of((3,), "f8"))
+    >>> verify(Graph((x,), (x,))).outputs
+    (<input f64[3]>,)
+    """
     inputs = set(graph.inputs)
     if len(inputs) != len(graph.inputs):
         raise _wrong(graph.inputs[0], "the same input twice", after)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..ir.node import CONSTANT, Node
 from ..ir.primitive import Gather, Index, Reduce, ScatterAdd, View
-from .access import Access, Accesses, contiguous_strides
+from .access import Access, Accesses, contiguous_strides, view_base
 from .fuse import Fusion, Home, is_elementwise
 from .kernel import ABSENT, STRIDED, UNIT, Array, Binding, Fold, Instruction, Kernel, Store
 
@@ -126,14 +126,14 @@ class KernelBuilder:
         return [(operand, axes) for operand in node.operands]
 
     def _through_broadcasts(self, node: Node, axes: Map) -> tuple[Node, Map] | None:
-        """The value under a chain of broadcasts, where it is a constant or computed in this kernel."""
+        """The value under a chain of views, where it is a constant or (under broadcasts) computed in this kernel."""
+        if (base := view_base(node)).primitive is CONSTANT:
+            return base, ()
         while node.primitive.name == "broadcast":
             inner = node.operands[0]
             axes = tuple(axes[k] if extent != 1 else None for k, extent in zip(node.params["axes"], inner.shape, strict=True))
             node = inner
-        if node.primitive is CONSTANT or (is_elementwise(node) and not self._in_memory(node)):
-            return node, axes
-        return None
+        return (node, axes) if is_elementwise(node) and not self._in_memory(node) else None
 
     def _emit(self, node: Node, axes: Map, operands: list[int]) -> int:
         code, draft = node.primitive.code, self.draft

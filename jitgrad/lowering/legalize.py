@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..ir.graph import Graph, with_operands
-from ..ir.node import CONSTANT, Node, apply
-from ..ir.primitive import Gather, Leaf, Library, Primitive, Scalar, View
+from ..ir.node import CONSTANT, Node, apply, full
+from ..ir.primitive import Gather, Leaf, Library, Primitive, Reduce, Scalar, ScatterAdd, View
 from .access import Accesses, contiguous_strides, view_base
 
 COPY = Primitive(
@@ -21,7 +21,7 @@ def legalize(graph: Graph, layouts: dict[Node, tuple[int, ...]]) -> Graph:
     accesses = Accesses(layouts)
     done: dict[Node, Node] = {}
     for node in graph.nodes:
-        changed = with_operands(node, done)
+        changed = _nothing(with_operands(node, done))
         if isinstance(node.primitive.code, View) and accesses.of(changed) is None:
             changed = apply(node.primitive, apply(COPY, changed.operands[0]), **node.params)
         done[node] = _with_constants_in_memory(changed)
@@ -40,6 +40,20 @@ def _with_constants_in_memory(node: Node) -> Node:
     reads = node.operands if isinstance(code, Library) else node.operands[:1] if isinstance(code, Gather) else ()
     copies = {operand: apply(COPY, operand) for operand in reads if view_base(operand).primitive is CONSTANT}
     return with_operands(node, copies) if copies else node
+
+
+def _nothing(node: Node) -> Node:
+    """`node`, but what loops over no elements as a constant: zeros of no elements, or what a reduction starts from."""
+    if not node.operands:
+        return node
+    name, code = node.primitive.name, node.primitive.code
+    if node.aval.size == 0:
+        return full(0, node.aval)
+    if isinstance(code, Reduce) and node.operands[0].aval.size == 0:
+        return full(code.identity(node.dtype), node.aval)
+    if isinstance(code, ScatterAdd) and node.operands[1].aval.size == 0:
+        return node.operands[0]
+    return full(0, node.aval) if name == "matmul" and node.operands[0].aval.size == 0 else node
 
 
 def is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:

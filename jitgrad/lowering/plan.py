@@ -77,7 +77,7 @@ def make_plan(graph: Graph, layouts: dict[Node, tuple[int, ...]], scratch_bytes:
     graph = legalize(graph, layouts)
     accesses = Accesses(layouts)
     fusion = fuse(graph)
-    steps = [step for _, step in sorted(_steps(fusion, accesses), key=lambda timed: timed[0])]
+    steps = [step for _, step in sorted(_steps(fusion, accesses), key=lambda timed: timed[0]) if not _is_idle(step)]
     buffers, arena, scratch = _allocate(graph, steps, scratch_bytes)
     return Plan(graph, tuple(steps), buffers, arena, tuple(scratch), fusion)
 
@@ -98,6 +98,11 @@ def _steps(fusion: Fusion, accesses: Accesses):
     for node in fusion.graph.nodes:
         count += 1
         yield from _node_steps(fusion, accesses, node, count)
+
+
+def _is_idle(step: KernelStep | RoutineStep) -> bool:
+    """Whether a step has no elements to compute (see `legalize` for reductions of no elements)."""
+    return isinstance(step, KernelStep) and 0 in step.binding.extents
 
 
 def _node_steps(fusion: Fusion, accesses: Accesses, node: Node, count: int):

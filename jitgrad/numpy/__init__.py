@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str):
-    if name.startswith("__"):
+    if name.startswith("__") and name not in __all__:
         raise AttributeError(name)
     return _public.attribute(_np, "", name, globals())
 

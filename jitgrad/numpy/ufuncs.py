@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..frontend.registry import implements
+from ..ir.aval import aval_of
 from ..ir.node import Node, call, full, like
 from ._build import both, cast, equal, select, wrap
 
@@ -135,7 +136,7 @@ def _field(x: Node, places: int, mask: int) -> Node:
 
 
 @composed(np.divmod)
-def divmod(x: Node, y: Node) -> tuple[Node, Node]:  # noqa: A001  (NumPy's name)
+def divmod(x: Node, y: Node) -> tuple[Node, Node]:
     """(x // y, x % y)"""
     return call("floor_divide", x, y), call("remainder", x, y)
 
@@ -184,9 +185,14 @@ def _log_sum(x: Node, y: Node, exponential: str, log_one_plus) -> Node:
 # --- mantissa and exponent
 
 
-def _two_to(n: Node) -> Node:
-    """2**n for floats n that are whole numbers: exact."""
-    return call("exp2", n)
+def _two_to(n: Node, dtype: np.dtype) -> Node:
+    """2**n for int64 n between the least and the largest exponent of normal numbers: exact, by the digits of |n|."""
+    size = call("absolute", n)
+    result = full(1.0, aval_of(n.shape, dtype))
+    for place in range(int(np.finfo(dtype).maxexp - 1).bit_length()):
+        digit = call("bitwise_and", size, like(n, 1 << place))
+        result = result * select(call("equal", digit, like(n, 0)), like(result, 1.0), 2.0 ** (1 << place))
+    return call("select", n < 0, 1.0 / result, result)
 
 
 @composed(np.ldexp)
@@ -199,15 +205,13 @@ def ldexp(x: Node, n: Node) -> Node:
     if x.dtype == _HALF:
         return cast(ldexp(cast(x, _SINGLE), n), _HALF)
     info = np.finfo(x.dtype)
-    up, down = info.maxexp - 1, info.minexp + info.nmant + 1
-    n = cast(_clipped(cast(n, _INT64), -4 * info.maxexp, 4 * info.maxexp), x.dtype)
+    up, low, down = info.maxexp - 1, int(info.minexp), int(info.minexp) + info.nmant + 1
+    n = _clipped(cast(n, _INT64), -4 * info.maxexp, 4 * info.maxexp)
     for _ in range(3):
-        over, under = n > float(up), n < float(info.minexp)
-        factor = select(over, 2.0**up, select(under, 2.0**down, like(x, 1.0)))
-        taken = select(over, float(up), select(under, float(down), like(n, 0.0)))
-        x, n = x * factor, n - taken
-    n = call("maximum", call("minimum", n, like(n, float(up))), like(n, float(info.minexp)))
-    return x * _two_to(n)
+        over, under = n > up, n < low
+        x = x * select(over, 2.0**up, select(under, 2.0**down, like(x, 1.0)))
+        n = n - select(over, up, select(under, down, like(n, 0)))
+    return x * _two_to(_clipped(n, low, up), x.dtype)
 
 
 def _clipped(n: Node, low: int, high: int) -> Node:
@@ -230,12 +234,12 @@ def frexp(x: Node) -> tuple[Node, Node]:
     lifted = call("absolute", x) < float(info.smallest_normal)
     scaled = select(plain, select(lifted, x * 2.0**lift, x), like(x, 1.0))
     size = call("absolute", call("stop_gradient", scaled))
-    exponent = call("floor", call("log2", size)) + 1.0
-    half = call("floor", exponent * 0.5)  # 2**-exponent may be subnormal
-    mantissa = scaled * _two_to(-half) * _two_to(half - exponent)
+    exponent = cast(call("floor", call("log2", size)), _INT64) + 1
+    half = _shifted(exponent, 1)  # 2**-exponent may be subnormal
+    mantissa = scaled * _two_to(-half, x.dtype) * _two_to(half - exponent, x.dtype)
     size = call("absolute", call("stop_gradient", mantissa))
     above, below = size >= 1.0, size < 0.5
     mantissa = select(above, mantissa * 0.5, select(below, mantissa * 2.0, mantissa))
-    exponent = exponent + select(above, 1.0, select(below, -1.0, like(x, 0.0)))
-    exponent = exponent - select(lifted, float(lift), like(x, 0.0))
-    return select(plain, mantissa, x), cast(select(plain, exponent, like(x, 0.0)), np.dtype(np.int32))
+    nothing = like(exponent, 0)
+    exponent = exponent + select(above, 1, select(below, -1, nothing)) - select(lifted, lift, nothing)
+    return select(plain, mantissa, x), cast(select(plain, exponent, nothing), np.dtype(np.int32))

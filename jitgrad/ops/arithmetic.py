@@ -142,10 +142,9 @@ elementwise(
 def _emit_power(e, x, y):
     if x.dtype.kind == "f":
         return e.math("power", x, y)
-    # By the binary digits of y, wrapping around. The groups of odd numbers modulo 2**w have no order above
-    # 2**(w-2), so the highest bits of an exponent that is not negative do not matter.
+    # By the binary digits of y >= 0, wrapping around.
     result, base = e.like(x, 1), x
-    width = 1 if x.dtype.kind == "b" else 8 * x.dtype.itemsize - 1
+    width = 8 * x.dtype.itemsize - (x.dtype.kind == "i")
     for bit in range(width):
         digit = e.and_(y, e.like(y, 1 << bit))
         result = e.select(e.ne(digit, e.like(y, 0)), e.mul(result, base), result)

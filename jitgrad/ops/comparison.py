@@ -17,7 +17,7 @@ _BOOLS = Samples(kinds="b")
 
 # --- comparisons and classification: bool out, no derivative
 
-for _name, _emit in {
+for _name, _method in {
     "less": "lt",
     "less_equal": "le",
     "greater": "gt",
@@ -28,7 +28,7 @@ for _name, _emit in {
     elementwise(
         _name,
         numpy=getattr(np, _name),
-        emit=lambda e, x, y, _emit=_emit: getattr(e, _emit)(x, y),
+        emit=lambda e, x, y, _method=_method: getattr(e, _method)(x, y),
         aval=predicate_aval,
         samples=_ANY_KIND,
     )

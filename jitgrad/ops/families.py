@@ -41,16 +41,20 @@ def predicate_aval(*avals: Aval, **_) -> Aval:
     return aval_of(same_aval(*avals).shape, np.bool_)
 
 
-ONE, MINUS_ONE = object(), object()  # slopes that cost nothing
+class Unit:
+    """A slope that costs nothing: `ONE` or `MINUS_ONE`."""
 
 
-def times(slope: Node | object | None, factor: Node, singular: bool = False) -> Node | None:
+ONE, MINUS_ONE = Unit(), Unit()
+
+
+def times(slope: Node | Unit | None, factor: Node, singular: bool = False) -> Node | None:
     """slope * factor (see `masking.chain`), where a slope of None means that no derivative flows."""
     if slope is None:
         return None
     if slope is ONE:
         return factor
-    if slope is MINUS_ONE:
+    if isinstance(slope, Unit):
         return -factor
     return chain(factor, slope, singular)
 

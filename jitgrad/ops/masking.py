@@ -81,7 +81,18 @@ MASKED_PRODUCT = Primitive(
 
 
 def product(x: Node, y: Node, both: int = 0) -> Node:
-    """`masked_product`, or the plain product where a constant decides that no mask is needed."""
+    """`masked_product`, or the plain product where a constant decides that no mask is needed.
+
+    >>> from jitgrad.ir.aval import aval_of
+    >>> from jitgrad.ir.graph import Graph
+    >>> from jitgrad.ir.interpret import run
+    >>> from jitgrad.ir.node import fresh_input, interning
+    >>> with interning():
+    ...     x, y = fresh_input(aval_of((2,), "f8")), fresh_input(aval_of((2,), "f8"))
+    ...     graph = Graph((x, y), (product(x, y), x * y))
+    >>> run(graph, [np.array([0.0, 2.0]), np.array([np.inf, 3.0])])
+    [array([0., 6.]), array([nan,  6.])]
+    """
     known_x, known_y = constant_value(x), constant_value(y)
     if both:
         plain = _is_ordinary(known_x) or _is_ordinary(known_y)

@@ -12,6 +12,7 @@ import numpy as np
 from ..ir.graph import Graph
 from ..ir.node import Node, call, constant_value, full
 from ..ir.primitive import Scalar
+from ..ops import masked_product
 from ..ops import shape as shapes
 
 Rule = Callable[[Node], Node | None]
@@ -102,6 +103,12 @@ def add_negation(node):                                # x + (-y) = x - y,  (-x)
     return call("subtract", y, x.operands[0]) if _is(x, "negative") else None
 
 
+@rule("masked_product")
+def unmask(node):                                      # the mask goes where its factor turns out to be a number but 0
+    plain = masked_product(*node.operands, node.params["both"])
+    return None if plain is node else plain
+
+
 @rule("negative")
 def negate_twice(node):                                # -(-x) = x
     (x,) = node.operands
@@ -124,7 +131,7 @@ def choose_among_equals(node):                         # where(c, x, x) = x,  wh
     return None if known is None else x if known else y
 
 
-_EXACT = ("add", "subtract", "multiply", "divide", "negative", "cast", "absolute", "maximum", "minimum")
+_EXACT = ("add", "subtract", "multiply", "divide", "negative", "cast", "absolute", "maximum", "minimum", "masked_product")
 
 
 @rule(*_EXACT)

@@ -78,8 +78,11 @@ def _private_views(view: Node, is_private) -> tuple[Node, ...]:
 def _rebuilt(graph: Graph, chains: dict[Node, tuple[Node, ...]], applied: dict[Node, Node]) -> Graph:
     """`graph` with the views of `chains` applied to operands instead of results."""
     done: dict[Node, Node] = {}
+    inner = {link for producer in applied.values() for link in chains[producer][:-1]}
     for node in graph.nodes:
         chain = chains.get(node)
+        if node in inner:  # a link of a chain, read by the next link alone
+            continue
         if chain is not None:
             operands = [done[o] if chains.get(o) == chain else _viewed(done[o], chain) for o in node.operands]
             with blamed_on(node.where):

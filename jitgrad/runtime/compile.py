@@ -105,33 +105,33 @@ def _driver(address: int):
 
 
 def compiled_for(keys: set) -> dict[Kernel | str, Compiled]:
-    """The compiled form of each kernel or named routine; those not compiled yet are compiled together."""
+    """The compiled form of each kernel or named routine; kernels not compiled yet are compiled together."""
     found = {key: CODE.get(key) for key in keys}
     missing = [key for key, compiled in found.items() if compiled is None]
-    if missing:
-        text, symbols = module_text(missing)
-        code = machine.compile_text(text, symbols)
-        for key, symbol in zip(missing, symbols, strict=True):
-            found[key] = Compiled(code.addresses[symbol], code)
-            CODE.put(key, found[key])
+    for group in ([key for key in missing if isinstance(key, Kernel)], *([key] for key in missing if isinstance(key, str))):
+        if group:
+            found |= _compile(group)
     return found
 
 
-def module_text(keys: list[Kernel | str]) -> tuple[str, list[str]]:
-    """LLVM IR that defines the kernels and routines, and their symbols in the same order."""
-    functions, symbols, declared, used = [], [], set(), set()
-    target = machine.host()
-    for index, key in enumerate(keys):
-        if isinstance(key, Kernel):
-            nest = Nest(key, f"kernel{index}", target)
-            functions.append(nest.function())
-            declared |= nest.declared
-            used |= nest.functions
-            symbols.append(nest.symbol)
-        else:
-            source = driver_source() if key == DRIVER_SYMBOL else native_source(key, target)
-            definitions, declarations = machine.split_source(source)
-            functions += definitions
-            declared |= declarations
-            symbols.append(key)
-    return machine.assemble(functions, declared, used), symbols
+def _compile(keys: list) -> dict[Kernel | str, Compiled]:
+    """Compiles one module: some kernels, or one routine."""
+    text, symbols = module_text(keys) if isinstance(keys[0], Kernel) else (_routine_text(keys[0]), keys)
+    code = machine.compile_text(text, symbols, optimize=isinstance(keys[0], Kernel))
+    found = {key: Compiled(code.addresses[symbol], code) for key, symbol in zip(keys, symbols, strict=True)}
+    for key, compiled in found.items():
+        CODE.put(key, compiled)
+    return found
+
+
+def _routine_text(symbol: str) -> str:
+    return driver_source() if symbol == DRIVER_SYMBOL else native_source(symbol, machine.host())
+
+
+def module_text(kernels: list[Kernel]) -> tuple[str, list[str]]:
+    """LLVM IR that defines the kernels, and their symbols in the same order."""
+    nests = [Nest(kernel, f"kernel{index}", machine.host()) for index, kernel in enumerate(kernels)]
+    functions = [nest.function() for nest in nests]
+    declared = set().union(*(nest.declared for nest in nests))
+    used = set().union(*(nest.functions for nest in nests))
+    return machine.assemble(functions, declared, used), [nest.symbol for nest in nests]

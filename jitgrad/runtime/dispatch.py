@@ -39,12 +39,13 @@ class Dispatcher:
     go at once when the last user of the function lets go of it.
     """
 
-    __slots__ = ("tier", "static_argnums", "static_argnames", "last", "programs", "_lock")
+    __slots__ = ("tier", "static_argnums", "static_argnames", "last", "programs", "traces", "_lock")
 
     def __init__(self, tier: str, static_argnums: tuple[int, ...] = (), static_argnames: tuple[str, ...] = ()):
         self.tier, self.static_argnums, self.static_argnames = tier, static_argnums, static_argnames
         self.last: Program | None = None
         self.programs: dict[tuple, list[Program]] = {}
+        self.traces = 0
         self._lock = threading.Lock()
 
     def __call__(self, source: Source, args: tuple, kwargs: dict) -> Any:
@@ -77,13 +78,14 @@ class Dispatcher:
         program = self._trace(source, call, plain_arguments(args, kwargs) if self._all_dynamic() else None)
         if program.repeatable:
             self._keep(key, program)
-        return program, [*call.arrays, *program.guards.arrays]
+        return program, [*call.arrays, *program.guards.ready_arrays()]
 
     def _trace(self, source: Source, call: Signature, plain: tuple | None) -> Program:
         options = config.options()
         check_arguments(source, call)
         objects = [leaf for leaf, key in zip(call.leaves, call.key[1:], strict=True) if key[0] is type(leaf)]
         traced = trace_function(source.body, [*source.roots(), *objects], call.leaves, call.structure)
+        self.traces += 1
         tier = "interpret" if options.target == "numpy" else self.tier
         if not traced.repeatable and tier == "auto":
             tier = "interpret"

@@ -17,6 +17,9 @@ from ..errors import InternalError
 # LLVM's state is global to the process and llvmlite does not guard it.
 LOCK = threading.RLock()
 
+# C functions that LLVM itself calls for an instruction (frem).
+_IMPLIED = ("fmod", "fmodf")
+
 
 @lru_cache(maxsize=1)
 def host() -> Target:
@@ -30,6 +33,8 @@ def host() -> Target:
 def _initialize() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    for symbol in _IMPLIED:
+        _provide(symbol)
 
 
 def _target_machine(level: int) -> llvm.TargetMachine:
@@ -57,7 +62,6 @@ def _provide(symbol: str) -> None:
 
 def provide(symbol: str, address: int) -> None:
     """Makes `address` known to LLVM as `symbol`."""
-    _initialize()
     llvm.add_symbol(symbol, address)
 
 
@@ -86,22 +90,8 @@ def assemble(functions: list[str], declared: set[str], used: set[tuple]) -> str:
     return "\n".join([*texts.values(), *definitions, *functions, "!0 = !{}"])
 
 
-def split_source(source: str) -> tuple[list[str], set[str]]:
-    """Definitions of functions, and everything else (declarations, globals), of IR text."""
-    definitions, others, current = [], set(), []
-    for line in source.splitlines():
-        if current or line.startswith("define "):
-            current.append(line)
-            if line == "}":
-                definitions.append("\n".join(current))
-                current = []
-        elif line.strip():
-            others.add(line)
-    return definitions, others
-
-
-def compile_text(text: str, symbols: list[str], want_assembly: bool = False, level: int = 2) -> Code:
-    """Optimises and compiles a module; gives the addresses of `symbols`."""
+def compile_text(text: str, symbols: list[str], want_assembly: bool = False, optimize: bool = True, level: int = 2) -> Code:
+    """Compiles a module; gives the addresses of `symbols`. `optimize=False` for code that is as it should be already."""
     with LOCK:
         target = host()
         machine = _target_machine(level)
@@ -111,7 +101,8 @@ def compile_text(text: str, symbols: list[str], want_assembly: bool = False, lev
             raise InternalError(f"LLVM rejects the emitted code: {str(error).splitlines()[0]}") from error
         module.triple = target.triple
         module.data_layout = str(machine.target_data)
-        _optimize(module, machine)
+        if optimize:
+            _optimize(module, machine)
         assembly = machine.emit_assembly(module) if want_assembly else None
         engine = llvm.create_mcjit_compiler(module, machine)
         engine.finalize_object()

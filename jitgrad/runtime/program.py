@@ -87,7 +87,7 @@ class Program:
     __slots__ = ("guards", "runner", "output", "options", "plain", "native", "scalars", "single", "repeatable")
 
     def __init__(self, traced: Traced, call: Signature, plain: tuple | None, options: Options, tier: str):
-        layouts = (*call.layouts, *(layout_of(array) for array in traced.guards.arrays))
+        layouts = (*call.layouts, *(layout_of(array) for array in traced.guards.ready_arrays()))
         self.runner = Runner(traced.graph, layouts, tier, traced.nodes)
         self.guards: Guards = traced.guards
         self.output: Output = traced.output

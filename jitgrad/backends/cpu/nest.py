@@ -67,7 +67,7 @@ def choose_lanes(kernel: Kernel, target: Target) -> Lanes:
     width = target.vector_bytes // widest
     cost = sum(_cost(step) for step in kernel.body if step.axes & inner)
     if any(fold.axes & inner for fold in kernel.folds):
-        lanes = (256 if cost <= 24 else 64) // widest
+        lanes = (256 if cost <= 10 else 64) // widest
         return Lanes(min(width, lanes), max(1, lanes // width), cost <= 40)
     return Lanes(width, 4 if cost <= 8 else 2 if cost <= 24 else 1, cost <= 40)
 
@@ -237,31 +237,33 @@ class Nest(Emitter):
         self._loop("0", n, str(CHUNK), chunk)
 
     def _steps(self, start: str, end: str, spread: dict[int, Value]) -> None:
-        step = self.lanes.width * self.lanes.copies
-        full_end = start
-        if self.lanes.peeled:
-            length = self.raw(f"sub nsw i64 {end}, {start}")
-            rest = self.raw(f"and i64 {length}, {step - 1}")
-            full_end = self.raw(f"sub nsw i64 {end}, {rest}")
-            self._loop(start, full_end, str(step), lambda i: self._step(i, spread, None))
-        if self.lanes.peeled:
-            some = self.raw(f"icmp slt i64 {full_end}, {end}")
-            self._when(some, lambda: self._step(full_end, spread, end))
-        else:
-            self._loop(start, end, str(step), lambda i: self._step(i, spread, end))
+        """Full steps, then as many single vectors under a mask as are needed; or masked steps alone."""
+        width, copies = self.lanes.width, self.lanes.copies
+        step = width * copies
+        if not self.lanes.peeled:
+            self._loop(start, end, str(step), lambda i: self._step(i, spread, range(copies), end))
+            return
+        length = self.raw(f"sub nsw i64 {end}, {start}")
+        rest = self.raw(f"and i64 {length}, {step - 1}")
+        full_end = self.raw(f"sub nsw i64 {end}, {rest}")
+        self._loop(start, full_end, str(step), lambda i: self._step(i, spread, range(copies), None))
+        for copy in range(copies):
+            begin = self.raw(f"add nsw i64 {full_end}, {copy * width}")
+            some = self.raw(f"icmp slt i64 {begin}, {end}")
+            self._when(some, lambda copy=copy: self._step(full_end, spread, range(copy, copy + 1), end))
 
-    def _step(self, counter: str, spread: dict[int, Value], end: str | None) -> None:
-        """`copies` vectors from `counter` on; with `end`, only the lanes before it count."""
-        copies = []
-        for copy in range(self.lanes.copies):
+    def _step(self, counter: str, spread: dict[int, Value], copies: range, end: str | None) -> None:
+        """The vectors numbered `copies` after `counter`; with `end`, only the lanes before it count."""
+        evaluated = []
+        for copy in copies:
             i = self.raw(f"add nsw i64 {counter}, {copy * self.lanes.width}") if copy else counter
             mask = None if end is None else self._mask(i, end)
             values = dict(spread)
             for index, step in enumerate(self.kernel.body):
                 if step.axes.bit_length() == self.kernel.rank:
                     values[index] = self._evaluate(step, values, i, mask)
-            copies.append((i, mask, values))
-        for copy, (i, mask, values) in enumerate(copies):
+            evaluated.append((copy, i, mask, values))
+        for copy, i, mask, values in evaluated:
             for store in self.kernel.stores:
                 self._store(store, values, i, mask)
             for fold in self.kernel.folds:

@@ -6,7 +6,15 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from jitgrad.backends.vector_math import exponential, inverse_trigonometric, logarithm, power, trigonometric
+from jitgrad.backends.vector_math import (
+    error_function,
+    exponential,
+    gamma,
+    inverse_trigonometric,
+    logarithm,
+    power,
+    trigonometric,
+)
 from jitgrad.backends.vector_math.lanes import binary, unary
 
 FUNCTIONS: dict[str, Callable[..., ir.Value]] = {
@@ -35,4 +43,9 @@ FUNCTIONS: dict[str, Callable[..., ir.Value]] = {
     "cbrt": unary(power.cbrt),
     "hypot": binary(power.hypot),
     "power": binary(power.power),
+    "erf": unary(error_function.erf),
+    "erfc": unary(error_function.erfc),
+    "erfinv": unary(error_function.erfinv),
+    "lgamma": unary(gamma.lgamma),
+    "digamma": unary(gamma.digamma),
 }

@@ -1,11 +1,13 @@
 """The exponential family: exp, exp2, expm1, sigmoid, sinh, cosh, tanh.
 
-Reduction (W. J. Cody and W. Waite, "Software Manual for the Elementary Functions", chapter 6): x = k ln 2 + r with
-|r| <= ln(2) / 2, ln 2 in two pieces, k ln2_high subtracted exactly by the fma.  Then exp(x) = 2**k (1 + r + r**2 q(r)).  Functions that
-cancel (expm1, sinh) or divide (tanh, sigmoid) keep r apart from the rest, as the pair (r, r**2 q(r) + r_low), and add it to powers of two exactly.
+Reduction (W. J. Cody and W. Waite, "Software Manual for the Elementary Functions", chapter 6): x = k ln 2 +
+r with |r| <= ln(2) / 2, ln 2 in two pieces, k ln2_high subtracted exactly by the fma. Then exp(x) = 2**k (1
++ r + r**2 q(r)). Functions that cancel (expm1, sinh) or divide (tanh, sigmoid) keep r apart from the rest,
+as the pair (r, r**2 q(r) + r_low), and add it to powers of two exactly.
 
-Coefficients: least squares on Chebyshev nodes in 60 digits, each coefficient rounded before the next ones are fitted, relative error
-weighted as the function needs it: 2**-61 (float64), 2**-31 (float32) of expm1(r).
+Coefficients: least squares on Chebyshev nodes in 60 digits, each coefficient rounded before the next ones
+are fitted, relative error weighted as the function needs it: 2**-61 (float64), 2**-31 (float32) of
+expm1(r).
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from dataclasses import dataclass
 from jitgrad.backends.vector_math.lanes import (
     FLOAT32,
     FLOAT64,
-    Format,
     Lane,
     at_least,
     at_most,
@@ -26,7 +27,13 @@ from jitgrad.backends.vector_math.lanes import (
     round_to_integer,
     where,
 )
-from jitgrad.backends.vector_math.polynomial import divide_pairs, fast_two_sum, polynomial, two_product, two_sum
+from jitgrad.backends.vector_math.polynomial import (
+    divide_pairs,
+    fast_two_sum,
+    polynomial,
+    two_product,
+    two_sum,
+)
 
 LOG2_E = {FLOAT64: 1.4426950408889634, FLOAT32: 1.4426950408889634}
 # ln 2 rounded to the format, and the rest of it.
@@ -95,7 +102,7 @@ def reduce_argument(x: Lane) -> tuple[Lane, Lane, Lane]:
 
 def expm1_pair(r: Lane, r_low: Lane) -> tuple[Lane, Lane]:
     """expm1(r + r_low) as (r, the rest) for |r| <= ln(2) / 2."""
-    return r, fma(r * r, polynomial(r, _EXPONENTIAL[r.format]), r_low)
+    return r, fma(r * r, polynomial(r, _EXPONENTIAL[r.format]), fma(r, r_low, r_low))
 
 
 def split_scale(k_bits: Lane) -> tuple[Lane, Lane]:
@@ -107,17 +114,18 @@ def split_scale(k_bits: Lane) -> tuple[Lane, Lane]:
     return (first << form.fraction_bits).as_float(), (second << form.fraction_bits).as_float()
 
 
-def _scaled(significand: Lane, k_bits: Lane) -> Lane:
+def scale_by_power(significand: Lane, k_bits: Lane) -> Lane:
+    """significand * 2**k, rounded once where it becomes subnormal."""
     first, second = split_scale(k_bits)
     return (significand * first) * second
 
 
-def exp_of_pair(x: Lane, x_low: Lane) -> Lane:
-    """exp(x + x_low) for x already within ``exp_low .. exp_high`` and |x_low| small."""
+def exp_parts(x: Lane, x_low: Lane) -> tuple[Lane, Lane, Lane]:
+    """(high, low, bits of k), exp(x + x_low) = 2**k (high + low), for x within ``exp_low .. exp_high`` and |x_low| small."""
     k_bits, r, r_low = reduce_argument(x)
     r, rest = expm1_pair(*fast_two_sum(r, r_low + x_low))
     high, low = fast_two_sum(1.0, r)
-    return _scaled(high + (low + rest), k_bits)
+    return *fast_two_sum(high, low + rest), k_bits
 
 
 def clamp_exponent(x: Lane) -> Lane:
@@ -130,7 +138,7 @@ def exp(x: Lane) -> Lane:
     """e**x."""
     k_bits, r, r_low = reduce_argument(clamp_exponent(x))
     high, low = expm1_pair(r, r_low)
-    return _scaled(1.0 + (high + low), k_bits)
+    return scale_by_power(1.0 + (high + low), k_bits)
 
 
 def exp2(x: Lane) -> Lane:
@@ -142,7 +150,7 @@ def exp2(x: Lane) -> Lane:
     fraction = x - k
     r, r_low = two_product(fraction, ln2_high)
     high, low = expm1_pair(r, fma(fraction, ln2_low, r_low))
-    return _scaled(1.0 + (high + low), k_bits)
+    return scale_by_power(1.0 + (high + low), k_bits)
 
 
 def expm1(x: Lane) -> Lane:
@@ -189,9 +197,9 @@ def sigmoid(x: Lane) -> Lane:
 
 
 def _hyperbolic(x: Lane) -> tuple[Lane, Lane, Lane, Lane, Lane]:
-    """(difference, sum, r, sinh(r) - r, cosh(r) - 1) with |x| = k ln 2 + r.
+    """(up, down, r, sinh(r) - r, cosh(r) - 1) with |x| = k ln 2 + r, up = 2**(k-2), down = 2**(-k-2).
 
-    sum, difference = 2**(k-2) +- 2**(-k-2).  From exp(+-x) = 2**+-k (cosh r +- sinh r), with no division,
+    With sum, difference = up +- down,  from exp(+-x) = 2**+-k (cosh r +- sinh r), with no division,
     sinh(x) / 2 = difference cosh(r) + sum sinh(r) and cosh(x) / 2 = sum cosh(r) + difference sinh(r).
     """
     form = x.format
@@ -202,24 +210,26 @@ def _hyperbolic(x: Lane) -> tuple[Lane, Lane, Lane, Lane, Lane]:
     square = r * r
     sinh_rest = fma(square * r, polynomial(square, _SINH[form]), r_low)
     cosh_rest = fma(r, r_low, square * polynomial(square, _COSH[form]))
-    return up - down, up + down, r, sinh_rest, cosh_rest
+    return up, down, r, sinh_rest, cosh_rest
 
 
-def _sum_of_products(a: Lane, a_rest: Lane, b: Lane, r: Lane, r_rest: Lane) -> Lane:
-    """a (1 + a_rest) + b (r + r_rest) for |b r| <= |a| or a = 0, rounded about once."""
+def _sum_of_products(up: Lane, down: Lane, a_rest: Lane, r: Lane, r_rest: Lane) -> Lane:
+    """(up + down) (1 + a_rest) + (up - down) (r + r_rest), rounded about once, for |r| < 0.35 and |down| <= up."""
+    a, b = up + down, up - down
+    a_low = down - (a - up)
     product, product_error = two_product(b, r)
     total, error = fast_two_sum(a, product)
-    return total + (error + fma(b, r_rest, fma(a, a_rest, product_error)))
+    return total + ((error + a_low) + fma(b, r_rest, fma(a, a_rest, product_error)))
 
 
 def sinh(x: Lane) -> Lane:
     """(e**x - e**-x) / 2."""
-    difference, total, r, sinh_rest, cosh_rest = _hyperbolic(x)
-    result = copysign(2.0 * _sum_of_products(difference, cosh_rest, total, r, sinh_rest), x)
+    up, down, r, sinh_rest, cosh_rest = _hyperbolic(x)
+    result = copysign(2.0 * _sum_of_products(up, -down, cosh_rest, r, sinh_rest), x)
     return where(fabs(x) < _LIMITS[x.format].identity, x, result)
 
 
 def cosh(x: Lane) -> Lane:
     """(e**x + e**-x) / 2."""
-    difference, total, r, sinh_rest, cosh_rest = _hyperbolic(x)
-    return 2.0 * _sum_of_products(total, cosh_rest, difference, r, sinh_rest)
+    up, down, r, sinh_rest, cosh_rest = _hyperbolic(x)
+    return 2.0 * _sum_of_products(up, down, cosh_rest, r, sinh_rest)

@@ -1,11 +1,14 @@
-"""sin, cos and tan of huge arguments: a scalar function of the module, called in a predicated block on the rare lanes that need it.
+"""sin, cos and tan of huge arguments: a scalar function of the module, called in a predicated block on the
+rare lanes that need it.
 
-M. H. Payne and R. N. Hanek, "Radian reduction for trigonometric functions", SIGNUM Newsletter 18 (1983): of 2/pi only the bits matter
-whose product with x is not a multiple of 4.  x = M 2**e with a 53-bit integer M; 192 bits of 2/pi, taken from bit e - 2 on, times M
-modulo 2**192 are the quadrant and 126 bits of the fraction.  No double lies closer than 2**-62 to a multiple of pi/2.
+M. H. Payne and R. N. Hanek, "Radian reduction for trigonometric functions", SIGNUM Newsletter 18 (1983): of
+2/pi only the bits matter whose product with x is not a multiple of 4. x = M 2**e with a 53-bit integer M;
+192 bits of 2/pi, taken from bit e - 2 on, times M modulo 2**192 are the quadrant and 126 bits of the
+fraction. No double lies closer than 2**-62 to a multiple of pi/2.
 
-Measured (float64, loop over arrays of common arguments, AVX2 code): the reduction without this file 1.5 ns an element, with the
-predicated call 2.7, with a branch-free table of gathered products instead 6.1; a plain call in a branch is not vectorised at all (5.4).
+Measured (float64, loop over arrays of common arguments, AVX2 code): the reduction without this file 1.5 ns
+an element, with the predicated call 2.7, with a branch-free table of gathered products instead 6.1; a plain
+call in a branch is not vectorised at all (5.4).
 """
 
 from __future__ import annotations
@@ -55,7 +58,9 @@ def _window(builder: ir.IRBuilder, exponent: ir.Value) -> list[ir.Value]:
     first, shift = builder.lshr(skipped, _I64(6)), builder.and_(skipped, _I64(63))
     loaded = []
     for offset in range(4):
-        place = builder.gep(words, [_I64(0), builder.add(first, _I64(offset))], inbounds=True, source_etype=words.value_type)
+        place = builder.gep(
+            words, [_I64(0), builder.add(first, _I64(offset))], inbounds=True, source_etype=words.value_type
+        )
         loaded.append(builder.load(place, typ=_I64))
     kind = ir.FunctionType(_I64, [_I64] * 3)
     funnel = builder.module.declare_intrinsic("llvm.fshl", [_I64], kind)
@@ -82,7 +87,12 @@ def _reduce(x: Lane) -> tuple[Lane, Lane, Lane]:
     n = builder.lshr(builder.add(turn, _I128(1 << 125)), _I128(126))
     fraction = builder.sub(turn, builder.shl(n, _I128(126)))
     parts = []
-    for shift, extend in ((96, builder.sitofp), (64, builder.uitofp), (32, builder.uitofp), (0, builder.uitofp)):
+    for shift, extend in (
+        (96, builder.sitofp),
+        (64, builder.uitofp),
+        (32, builder.uitofp),
+        (0, builder.uitofp),
+    ):
         word = builder.trunc(builder.lshr(fraction, _I128(shift)), _I32)
         parts.append(Lane(builder, extend(word, FLOAT64.float_type)) * 2.0 ** (shift - 126))
     high, low = fast_two_sum(parts[0], parts[1])
@@ -93,7 +103,9 @@ def _reduce(x: Lane) -> tuple[Lane, Lane, Lane]:
     return Lane(builder, builder.trunc(n, _I64)), r, r_low
 
 
-def _huge_function(module: ir.Module, name: str, formula: Callable[[Lane, Lane, Lane], Lane], odd: bool) -> ir.Function:
+def _huge_function(
+    module: ir.Module, name: str, formula: Callable[[Lane, Lane, Lane], Lane], odd: bool
+) -> ir.Function:
     """``double jitgrad.huge.NAME(double)`` in the module, made at first use."""
     full_name = f"jitgrad.huge.{name}"
     if full_name in module.globals:
@@ -133,7 +145,9 @@ def _predicable_attributes(module: ir.Module, name: str) -> _Attributes:
 def _declare_variant(module: ir.Module, name: str) -> None:
     """Declare the variant, never called, and keep the declaration alive until the vectoriser has run."""
     vector = ir.VectorType(FLOAT64.float_type, _UNUSED_WIDTH)
-    function = ir.Function(module, ir.FunctionType(vector, [vector, ir.VectorType(ir.IntType(1), _UNUSED_WIDTH)]), name)
+    function = ir.Function(
+        module, ir.FunctionType(vector, [vector, ir.VectorType(ir.IntType(1), _UNUSED_WIDTH)]), name
+    )
     kind = ir.ArrayType(ir.PointerType(), 1)
     used = ir.GlobalVariable(module, kind, "llvm.compiler.used")
     used.linkage, used.section = "appending", "llvm.metadata"

@@ -1,17 +1,29 @@
 """arcsin, arccos, arctan and arctan2.
 
-arctan: |x| is reduced to |t| <= tan(pi/8) by atan(a) = pi/4 + atan((a - 1) / (a + 1)) and atan(a) = pi/2 - atan(1 / a), one division
-in all; arcsin beyond 1/2: asin(a) = pi/2 - 2 asin(sqrt((1 - a) / 2)) (W. J. Cody and W. Waite, "Software Manual for the Elementary
-Functions", chapters 10 and 11).  Quotients and roots carry their rounding errors, so that one rounding remains.
+arctan: |x| is reduced to |t| <= tan(pi/8) by atan(a) = pi/4 + atan((a - 1) / (a + 1)) and atan(a) = pi/2 -
+atan(1 / a), one division in all; arcsin beyond 1/2: asin(a) = pi/2 - 2 asin(sqrt((1 - a) / 2)) (W. J. Cody
+and W. Waite, "Software Manual for the Elementary Functions", chapters 10 and 11). Quotients and roots carry
+their rounding errors, so that one rounding remains.
 
-Coefficients: least squares on Chebyshev nodes in 60 digits, relative errors 2**-64, 2**-60 (float64) and 2**-34, 2**-32 (float32).
+Coefficients: least squares on Chebyshev nodes in 60 digits, relative errors 2**-64, 2**-60 (float64) and
+2**-34, 2**-32 (float32).
 """
 
 from __future__ import annotations
 
 import math
 
-from jitgrad.backends.vector_math.lanes import FLOAT32, FLOAT64, Lane, at_most, copysign, fabs, fma, sqrt, where
+from jitgrad.backends.vector_math.lanes import (
+    FLOAT32,
+    FLOAT64,
+    Lane,
+    at_most,
+    copysign,
+    fabs,
+    fma,
+    sqrt,
+    where,
+)
 from jitgrad.backends.vector_math.polynomial import Pair, divide_pairs, fast_two_sum, polynomial, two_sum
 
 # pi/2 as a pair, and 3/4 pi (its multiples by powers of two are exact).
@@ -27,25 +39,26 @@ _TAN_PI_8, _TAN_3_PI_8 = math.sqrt(2.0) - 1.0, math.sqrt(2.0) + 1.0
 # (atan(t) / t - 1) / t**2 in t**2.
 _ATAN = {
     FLOAT64: (
-        -0.33333333333333326, 0.19999999999997253, -0.14285714285347, 0.11111111086067878, -0.0909090807965566,
-        0.07692281480546082, -0.06666210039269367, 0.05876874937715763, -0.05217547718784868, 0.04500366790964416,
-        -0.0334062955264087, 0.015131103091370937,
+        -0.33333333333333326, 0.19999999999997253, -0.14285714285347, 0.11111111086067878,
+        -0.0909090807965566, 0.07692281480546082, -0.06666210039269367, 0.05876874937715763,
+        -0.05217547718784868, 0.04500366790964416, -0.0334062955264087, 0.015131103091370937,
     ),
     FLOAT32: (
-        -0.3333333134651184, 0.19999827444553375, -0.14280229806900024, 0.11025884747505188, -0.08383640646934509,
-        0.045714568346738815,
+        -0.3333333134651184, 0.19999827444553375, -0.14280229806900024, 0.11025884747505188,
+        -0.08383640646934509, 0.045714568346738815,
     ),
 }  # fmt: skip
 # (asin(s) / s - 1) / s**2 in s**2.
 _ASIN = {
     FLOAT64: (
-        0.1666666666666676, 0.07499999999971048, 0.044642857174297765, 0.030381942724964518, 0.02237221446897879,
-        0.017351621680535938, 0.01398070256804337, 0.011399883105498927, 0.010774824438216462, 0.0037267448301756185,
-        0.021658578249008832, -0.020930973186465963, 0.032586801610281546,
+        0.1666666666666676, 0.07499999999971048, 0.044642857174297765, 0.030381942724964518,
+        0.02237221446897879, 0.017351621680535938, 0.01398070256804337, 0.011399883105498927,
+        0.010774824438216462, 0.0037267448301756185, 0.021658578249008832, -0.020930973186465963,
+        0.032586801610281546,
     ),
     FLOAT32: (
-        0.16666659712791443, 0.07500515133142471, 0.04451541230082512, 0.031817805022001266, 0.01440736185759306,
-        0.037553638219833374,
+        0.16666659712791443, 0.07500515133142471, 0.04451541230082512, 0.031817805022001266,
+        0.01440736185759306, 0.037553638219833374,
     ),
 }  # fmt: skip
 # From where to scale, by what, so that sums, reciprocals and remainders of arctan2 stay normal.
@@ -145,9 +158,7 @@ def arccos(x: Lane) -> Lane:
     """Inverse cosine: pi/2 - asin(x), 2 asin(s) near 1, pi - 2 asin(s) near -1; nan outside [-1, 1]."""
     far, s, tail = _arcsin_terms(x)
     right = x > 0.0
-    offsets = [
-        where(far, where(right, x.like(0.0), 2.0 * part), part) for part in _HALF_PI[x.format]
-    ]
+    offsets = [where(far, where(right, x.like(0.0), 2.0 * part), part) for part in _HALF_PI[x.format]]
     factor = where(far, where(right, x.like(2.0), -2.0), -1.0)
     total, error = fast_two_sum(offsets[0], factor * s)
     return total + (error + fma(factor, tail, offsets[1]))

@@ -1,8 +1,10 @@
-"""Write floating-point formulas as LLVM IR: a scalar value with Python operators, which the loop vectoriser widens.
+"""Write floating-point formulas as LLVM IR: a scalar value with Python operators, which the loop vectoriser
+widens.
 
-Everything here emits straight-line code: arithmetic, integer operations on the bits of a float, ``select`` and the
-intrinsics that every target widens (``fma``, ``fabs``, ``copysign``, ``sqrt``, ``floor``).  No instruction carries a fast-math flag, so
-that error-free transformations (``polynomial.two_sum`` and its relatives) survive the optimiser.
+Everything here emits straight-line code: arithmetic, integer operations on the bits of a float, ``select``
+and the intrinsics that every target widens (``fma``, ``fabs``, ``copysign``, ``sqrt``, ``floor``). No
+instruction carries a fast-math flag, so that error-free transformations (``polynomial.two_sum`` and its
+relatives) survive the optimiser.
 """
 
 from __future__ import annotations
@@ -54,7 +56,16 @@ class Format:
 FLOAT64 = Format("float64", ir.DoubleType(), ir.IntType(64), 64, 52, 1023)
 FLOAT32 = Format("float32", ir.FloatType(), ir.IntType(32), 32, 23, 127)
 _FLOAT_OPERATIONS = {"+": "fadd", "-": "fsub", "*": "fmul", "/": "fdiv"}
-_INT_OPERATIONS = {"+": "add", "-": "sub", "*": "mul", "&": "and_", "|": "or_", "^": "xor", "<<": "shl", ">>": "lshr"}
+_INT_OPERATIONS = {
+    "+": "add",
+    "-": "sub",
+    "*": "mul",
+    "&": "and_",
+    "|": "or_",
+    "^": "xor",
+    "<<": "shl",
+    ">>": "lshr",
+}
 
 Number = "Lane | float | int"
 
@@ -83,8 +94,8 @@ def declare_intrinsic(module: ir.Module, name: str, kind: ir.Type, arity: int) -
 
 
 class Lane:
-    """An LLVM value (float, integer or i1; a scalar, or a vector of them) together with the builder that receives the
-    operations on it.
+    """An LLVM value (float, integer or i1; a scalar, or a vector of them) together with the builder that
+    receives the operations on it.
 
     Comparisons are the ordered ones (false when an operand is nan) and give an i1 lane; ``>>`` is the logical shift.
     """
@@ -188,11 +199,15 @@ class Lane:
 
     def as_bits(self) -> Lane:
         """The bit pattern of a float as an integer lane."""
-        return Lane(self.builder, self.builder.bitcast(self.value, with_element(self.type, self.format.int_type)))
+        return Lane(
+            self.builder, self.builder.bitcast(self.value, with_element(self.type, self.format.int_type))
+        )
 
     def as_float(self) -> Lane:
         """The float whose bit pattern this integer lane is."""
-        return Lane(self.builder, self.builder.bitcast(self.value, with_element(self.type, self.format.float_type)))
+        return Lane(
+            self.builder, self.builder.bitcast(self.value, with_element(self.type, self.format.float_type))
+        )
 
     def widened(self) -> Lane:
         """float32 -> float64 (exact)."""
@@ -200,7 +215,9 @@ class Lane:
 
     def narrowed(self) -> Lane:
         """float64 -> float32 (rounded to nearest)."""
-        return Lane(self.builder, self.builder.fptrunc(self.value, with_element(self.type, FLOAT32.float_type)))
+        return Lane(
+            self.builder, self.builder.fptrunc(self.value, with_element(self.type, FLOAT32.float_type))
+        )
 
 
 def _intrinsic(name: str, *lanes: Lane) -> Lane:
@@ -249,7 +266,8 @@ def at_least(x: Lane, bound: Number) -> Lane:
 
 
 def round_to_integer(x: Lane) -> tuple[Lane, Lane]:
-    """(x rounded to nearest as a float, the bits of that integer plus ``rounding_shift``), for |x| < 2**(p-2).
+    """(x rounded to nearest as a float, the bits of that integer plus ``rounding_shift``), for |x| <
+    2**(p-2).
 
     The low bits of the second lane are the integer in two's complement.
     """

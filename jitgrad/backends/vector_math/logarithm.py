@@ -1,19 +1,43 @@
 """The logarithms: log, log2, log10, log1p, softplus and the inverse hyperbolic functions built on them.
 
-Reduction: x = 2**k m with sqrt(1/2) <= m < sqrt(2), f = m - 1.  With s = f / (2 + f), log(1 + f) = 2 atanh(s), and
-(P. T. P. Tang, "Table-driven implementation of the logarithm function", and the design notes of fdlibm's e_log)
-log(1 + f) = f - f**2 / 2 + s (f**2 / 2 + R), R = s**2 (2/3 + 2/5 s**2 + ...), so that the leading f is exact.
+Reduction: x = 2**k m with sqrt(1/2) <= m < sqrt(2), f = m - 1. With s = f / (2 + f), log(1 + f) = 2
+atanh(s), and (P. T. P. Tang, "Table-driven implementation of the logarithm function", and the design notes
+of fdlibm's e_log) log(1 + f) = f - f**2 / 2 + s (f**2 / 2 + R), R = s**2 (2/3 + 2/5 s**2 + ...), so that
+the leading f is exact.
 
-Coefficients of R / s**2: least squares on Chebyshev nodes in 60 digits, errors 2**-59 (float64) and 2**-35 (float32) of log(1 + f).
+Coefficients of R / s**2: least squares on Chebyshev nodes in 60 digits, errors 2**-59 (float64) and 2**-35
+(float32) of log(1 + f).
 """
 
 from __future__ import annotations
 
 import math
 
-from jitgrad.backends.vector_math.exponential import LN2, clamp_exponent, expm1_pair, reduce_argument, split_scale
-from jitgrad.backends.vector_math.lanes import FLOAT32, FLOAT64, Lane, at_least, copysign, fabs, fma, sqrt, where
-from jitgrad.backends.vector_math.polynomial import Pair, divide_pairs, fast_two_sum, polynomial, two_product, two_sum
+from jitgrad.backends.vector_math.exponential import (
+    clamp_exponent,
+    expm1_pair,
+    reduce_argument,
+    split_scale,
+)
+from jitgrad.backends.vector_math.lanes import (
+    FLOAT32,
+    FLOAT64,
+    Lane,
+    at_least,
+    copysign,
+    fabs,
+    fma,
+    sqrt,
+    where,
+)
+from jitgrad.backends.vector_math.polynomial import (
+    Pair,
+    divide_pairs,
+    fast_two_sum,
+    polynomial,
+    two_product,
+    two_sum,
+)
 
 _ROOT_HALF = {FLOAT64: math.sqrt(0.5), FLOAT32: float.fromhex("0x1.6a09e6p-1")}
 # Above it x**2 is near overflow and 1 + x is x.
@@ -88,12 +112,17 @@ def _combine(k: Lane, f: Lane, correction: Lane) -> Pair:
     return total, error + fma(k, low, correction)
 
 
-def log(x: Lane) -> Lane:
-    """Natural logarithm."""
+def log_pair(x: Lane) -> Pair:
+    """log(x) as a large and a small part, for a positive finite x."""
     k, m = split_exponent(x)
     f = m - 1.0
     correction, _ = log_correction(f)
-    total, rest = _combine(k, f, correction)
+    return _combine(k, f, correction)
+
+
+def log(x: Lane) -> Lane:
+    """Natural logarithm."""
+    total, rest = log_pair(x)
     return _log_edges(x, total + rest)
 
 
@@ -120,7 +149,8 @@ def log10(x: Lane) -> Lane:
 
 
 def log_one_plus(t: Lane, t_low: Lane | float = 0.0, extra_k: Lane | float = 0.0) -> Pair:
-    """log(1 + t + t_low) + extra_k ln 2 as a large and a small part, for finite t > -1 and |t_low| <= about ulp(t).
+    """log(1 + t + t_low) + extra_k ln 2 as a large and a small part, for finite t > -1 and |t_low| <= about
+    ulp(t).
 
     1 + t = u + u_low exactly, u = 2**k m.  For k = 0 the reduced argument is t itself (u may have rounded it away), else m - 1.  What
     is left over enters to first order, divided by m = (1 + s) / (1 - s), which is expanded in s.
@@ -130,7 +160,8 @@ def log_one_plus(t: Lane, t_low: Lane | float = 0.0, extra_k: Lane | float = 0.0
     shifted_k, m = split_normal(u)
     k = shifted_k - (2.0**form.fraction_bits + form.bias)
     near = k.equals(0.0)
-    # m and u differ in the exponent field only: their difference is that of 2**-k (0 where it would be subnormal).
+    # m and u differ in the exponent field only: their difference is that of 2**-k (0 where it would be
+    # subnormal).
     scale = at_least(m.as_bits() - u.as_bits() + form.bits_of(1.0), 0).as_float()
     f = where(near, t, m - 1.0)
     rest = where(near, t_low, (u_low + t_low) * scale)

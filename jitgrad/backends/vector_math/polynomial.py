@@ -1,7 +1,8 @@
 """Polynomials and error-free transformations over lanes.
 
-A *pair* ``(high, low)`` is the unevaluated sum of two floats with |low| <= ulp(high) / 2: twice the working precision.
-Theorems and proofs: J.-M. Muller et al., "Handbook of Floating-Point Arithmetic", 2nd edition, chapters 4 and 5.
+A *pair* ``(high, low)`` is the unevaluated sum of two floats with |low| <= ulp(high) / 2: twice the working
+precision. Theorems and proofs: J.-M. Muller et al., "Handbook of Floating-Point Arithmetic", 2nd edition,
+chapters 4 and 5.
 """
 
 from __future__ import annotations

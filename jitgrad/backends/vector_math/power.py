@@ -1,8 +1,9 @@
 """power, cbrt and hypot.
 
-power: x**y = exp(y log|x|) with log|x| as a pair of about 65 good bits, because y log|x| reaches 745 and each of its bits before the point
-costs one behind it (P. W. Markstein, "IA-64 and Elementary Functions", chapter on powf; J.-M. Muller, "Elementary Functions",
-3rd edition, 11.5).  Special cases are those of C's pow (C99, F.9.4.4).
+power: x**y = exp(y log|x|) with log|x| as a pair of about 65 good bits, because y log|x| reaches 745 and
+each of its bits before the point costs one behind it (P. W. Markstein, "IA-64 and Elementary Functions",
+chapter on powf; J.-M. Muller, "Elementary Functions", 3rd edition, 11.5). Special cases are those of C's
+pow (C99, F.9.4.4).
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ from jitgrad.backends.vector_math.lanes import (
     sqrt,
     where,
 )
-from jitgrad.backends.vector_math.polynomial import Pair, divide_pairs, fast_two_sum, horner, polynomial, two_product
+from jitgrad.backends.vector_math.polynomial import (
+    Pair,
+    divide_pairs,
+    fast_two_sum,
+    horner,
+    polynomial,
+    two_product,
+)
 
 # (2 atanh(s) - 2 s - 2/3 s**3) / s**5 in s**2, |s| <= 0.1716: error 2**-73 of 2 s.
 _ATANH_TAIL = (
@@ -34,7 +42,13 @@ _ATANH_TAIL = (
 _TWO_THIRDS = (2.0 / 3.0, float.fromhex("0x1.5555555555555p-55"))
 _LN2_SHORT = (float.fromhex("0x1.62e42fefa3p-1"), float.fromhex("0x1.3de6af278ece6p-42"))
 # m**(-1/3) on sqrt(1/2) <= m <= sqrt(2), error 2**-14, and 2**(-j/3).
-_INVERSE_CUBE_ROOT = (1.8736878633499146, -1.8585007190704346, 1.5564035177230835, -0.6992424130439758, 0.12762722373008728)
+_INVERSE_CUBE_ROOT = (
+    1.8736878633499146,
+    -1.8585007190704346,
+    1.5564035177230835,
+    -0.6992424130439758,
+    0.12762722373008728,
+)
 _ROOTS_OF_HALF = (1.0, 0.7937005259840998, 0.6299605249474366)
 
 
@@ -62,7 +76,10 @@ def _positive_power(x: Lane, y: Lane) -> Lane:
     product, product_low = two_product(log_high, y)
     product_low = fma(log_low, y, product_low)
     outside = fabs(product) > 800.0
-    return exponential.exp_of_pair(exponential.clamp_exponent(product), where(outside, 0.0, product_low))
+    high, low, k_bits = exponential.exp_parts(
+        exponential.clamp_exponent(product), where(outside, 0.0, product_low)
+    )
+    return exponential.scale_by_power(high + low, k_bits)
 
 
 def _positive_power_narrow(x: Lane, y: Lane) -> Lane:
@@ -95,7 +112,8 @@ def _with_special_cases(x: Lane, y: Lane, positive_power: Callable[[Lane, Lane],
 
 
 def cbrt(x: Lane) -> Lane:
-    """Cube root.  |x| = 2**(3 q) t; z approximates t**(-1/3) (Newton: z += z (1 - t z**3) / 3), t z**2 the root.
+    """Cube root.  |x| = 2**(3 q) t; z approximates t**(-1/3) (Newton: z += z (1 - t z**3) / 3), t z**2 the
+    root.
 
     One correction step with the exact residual t - y**3 leaves one rounding.
     """

@@ -1,11 +1,12 @@
 """sin, cos and tan.
 
-Reduction x = n pi/2 + r, |r| <= pi/4 (W. J. Cody and W. Waite, "Software Manual for the Elementary Functions", chapter 8) with pi/2 in
-three pieces.  The fma makes x - n p1 exact, the product n p2 is taken as a pair, so r + r_low carries about 100 bits: enough for every
-|x| < 2**45.  float32 reduces in float64.  Larger arguments go through ``huge_angle``.
+Reduction x = n pi/2 + r, |r| <= pi/4 (W. J. Cody and W. Waite, "Software Manual for the Elementary
+Functions", chapter 8) with pi/2 in three pieces. The fma makes x - n p1 exact, the product n p2 is taken as
+a pair, so r + r_low carries about 100 bits: enough for every |x| < 2**45. float32 reduces in float64.
+Larger arguments go through ``huge_angle``.
 
-Kernels: sin(r) = r + r**3 S(r**2), cos(r) = 1 - r**2 / 2 + r**4 C(r**2).  Coefficients: least squares on Chebyshev nodes in 60 digits, relative
-errors 2**-63, 2**-64 (float64) and 2**-32, 2**-33 (float32).
+Kernels: sin(r) = r + r**3 S(r**2), cos(r) = 1 - r**2 / 2 + r**4 C(r**2). Coefficients: least squares on
+Chebyshev nodes in 60 digits, relative errors 2**-63, 2**-64 (float64) and 2**-32, 2**-33 (float32).
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from __future__ import annotations
 import math
 
 from jitgrad.backends.vector_math.huge_angle import replace_when_huge
-from jitgrad.backends.vector_math.lanes import FLOAT32, FLOAT64, Lane, fma, round_to_integer, where, with_element
+from jitgrad.backends.vector_math.lanes import (
+    FLOAT32,
+    FLOAT64,
+    Lane,
+    fma,
+    round_to_integer,
+    where,
+    with_element,
+)
 from jitgrad.backends.vector_math.polynomial import (
     Pair,
     divide_pairs,
@@ -68,12 +77,14 @@ def _reduce_narrow(x: Lane) -> tuple[Lane, Lane, Lane]:
     return low_bits, r, (reduced - r.widened()).narrowed()
 
 
-def _sin_pair(r: Lane, r_low: Lane) -> Pair:
+def sin_pair(r: Lane, r_low: Lane) -> Pair:
+    """sin(r + r_low) for |r| <= pi/4 as (r, the rest)."""
     square = r * r
     return r, fma(square * r, polynomial(square, _SIN[r.format]), fma(-0.5 * square, r_low, r_low))
 
 
-def _cos_pair(r: Lane, r_low: Lane) -> Pair:
+def cos_pair(r: Lane, r_low: Lane) -> Pair:
+    """cos(r + r_low) for |r| <= pi/4 as (1 - r**2 / 2, the rest)."""
     square = r * r
     high, error = fast_two_sum(1.0, -0.5 * square)
     return high, fma(square * square, polynomial(square, _COS[r.format]), fma(-r, r_low, error))
@@ -82,7 +93,7 @@ def _cos_pair(r: Lane, r_low: Lane) -> Pair:
 def _turned_sin(n: Lane, r: Lane, r_low: Lane) -> Lane:
     """sin(n pi/2 + r + r_low): sin or cos of r by the parity of n, negated by its second bit."""
     odd = (n & 1).equals(1)
-    sine, cosine = _sin_pair(r, r_low), _cos_pair(r, r_low)
+    sine, cosine = sin_pair(r, r_low), cos_pair(r, r_low)
     value = where(odd, cosine[0] + cosine[1], sine[0] + sine[1])
     sign = (n & 2) << (r.format.bits - 2)
     return (value.as_bits() ^ sign).as_float()
@@ -95,7 +106,7 @@ def _turned_cos(n: Lane, r: Lane, r_low: Lane) -> Lane:
 def _turned_tan(n: Lane, r: Lane, r_low: Lane) -> Lane:
     """tan(n pi/2 + r + r_low): sin/cos, or -cos/sin for odd n."""
     odd = (n & 1).equals(1)
-    sine, cosine = fast_two_sum(*_sin_pair(r, r_low)), fast_two_sum(*_cos_pair(r, r_low))
+    sine, cosine = fast_two_sum(*sin_pair(r, r_low)), fast_two_sum(*cos_pair(r, r_low))
     numerator = tuple(where(odd, -c, s) for s, c in zip(sine, cosine, strict=True))
     denominator = tuple(where(odd, s, c) for s, c in zip(sine, cosine, strict=True))
     quotient, correction = divide_pairs(numerator, denominator)

@@ -1,0 +1,354 @@
+"""Random programs through the compiler and through the interpreter: do they agree?
+
+    python bench/fuzz.py --minutes 10 --seed 0        # many programs; prints each disagreement, shrunk
+    python bench/fuzz.py --only 4711                  # one seed again
+
+What is compared, per element:
+- the graph after the passes against the graph before, both interpreted;
+- the compiled graph against the interpreted one;
+- for half of the programs the same for a graph of derivatives: tangents (jvp), cotangents (vjp), and whether
+  <cotangent, tangent of output> = <cotangent of input, tangent>.
+
+How much may differ is measured, not guessed: the interpreter runs again with each inexact result (sums: relative to the
+sum of the terms' magnitudes) moved by some units in the last place at random (J. Vignes: A stochastic arithmetic
+for reliable scientific computation. Mathematics and Computers in Simulation 35, 1993). What does not move must be equal
+bit by bit, but for the sign of nan and of sums of zeros.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.programs import Program, layout_of, random_program                  # noqa: E402
+from jitgrad.ir import interpret                                               # noqa: E402
+from jitgrad.ir.graph import Graph, with_operands                               # noqa: E402
+from jitgrad.ir.node import Node, fresh_input, interning                       # noqa: E402
+from jitgrad.ir.text import to_text                                            # noqa: E402
+from jitgrad.ir.verify import verify                                           # noqa: E402
+from jitgrad.passes.pipeline import optimize                                   # noqa: E402
+from jitgrad.runtime.compile import compile_graph                              # noqa: E402
+from jitgrad.transforms.forward import pushforward                             # noqa: E402
+from jitgrad.transforms.reverse import pullback                                # noqa: E402
+
+NOISE = 8       # units in the last place by which inexact results are moved
+MARGIN = 8      # times the movement seen that a result may be off
+MOVES = 4       # runs with noise; before a disagreement is believed, ten times as many
+
+_INEXACT = frozenset(
+    "sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh exp exp2 expm1 log log2 log10 log1p cbrt"
+    " hypot arctan2 power reduce_prod cumprod integer_power".split()
+)
+
+
+class Disagreement(Exception):
+    """Two ways to compute a graph differ; says which and where."""
+
+
+# --- how much may differ
+
+
+def _noise(node: Node, value: np.ndarray, operands: Sequence[np.ndarray], rng) -> np.ndarray:
+    """`value` moved by some units in the last place of what its computation went through."""
+    if node.dtype.kind != "f":
+        return value
+    name, params = node.primitive.name, node.params
+    if name in _INEXACT:
+        scale = np.abs(value)
+    elif name in ("reduce_sum", "cumsum"):
+        scale = node.primitive.reference(np.abs(operands[0]), **params)
+    elif name in ("matmul", "linear_recurrence", "scatter_add"):
+        scale = node.primitive.reference(*[np.abs(o) if o.dtype.kind == "f" else o for o in operands], **params)
+    else:
+        return value
+    unit = np.finfo(node.dtype).eps
+    amount = unit * NOISE * (1 + np.log2(1 + max(1, operands[0].size // max(1, value.size))))
+    with np.errstate(all="ignore"):
+        moved = value + np.where(np.isfinite(scale), scale, 0) * rng.uniform(-amount, amount, value.shape)
+    return np.asarray(moved).astype(node.dtype)
+
+
+def _value(node: Node, values: dict[Node, np.ndarray]) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return interpret._evaluate(node, values)
+
+
+def noisy_run(graph: Graph, arrays: Sequence[np.ndarray], rng) -> list[np.ndarray]:
+    """The outputs with noise on whatever is not exactly rounded."""
+    values = dict(zip(graph.inputs, arrays, strict=True))
+    with np.errstate(all="ignore"):
+        for node in graph.nodes:
+            if node not in values:
+                operands = [values[operand] for operand in node.operands]
+                values[node] = _noise(node, _value(node, values), operands, rng)
+    return [values[node] for node in graph.outputs]
+
+
+def tolerances(graph: Graph, arrays, expected: Sequence[np.ndarray], moves: int, seed: int) -> list[np.ndarray]:
+    """Per output the largest difference that noise made, nan where a result came and went."""
+    rng = np.random.default_rng(seed)
+    found = [np.zeros(e.shape) for e in expected]
+    for _ in range(moves):
+        for k, moved in enumerate(noisy_run(graph, arrays, rng)):
+            found[k] = np.maximum(found[k], _difference(moved, expected[k]))
+    return found
+
+
+def _difference(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """|x - y|, 0 where both are the same inf or both nan, inf where one alone is not finite."""
+    if x.dtype.kind != "f":
+        return np.where(x == y, 0.0, np.inf)
+    with np.errstate(all="ignore"):
+        wide = np.abs(x.astype(np.longdouble) - y.astype(np.longdouble))
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    return np.where(same, 0.0, np.where(np.isnan(wide), np.inf, wide)).astype(float)
+
+
+def compare(what: str, graph: Graph, arrays, expected, actual, seed: int = 0) -> None:
+    """Raises Disagreement where `actual` is not `expected`, the interpreter's results for `graph`, up to noise."""
+    for k, (e, a) in enumerate(zip(expected, actual, strict=True)):
+        if e.shape != a.shape or e.dtype != a.dtype:
+            raise Disagreement(f"{what}: output {k} is {a.dtype}{a.shape} in place of {e.dtype}{e.shape}")
+    differences = [_difference(a, e) for e, a in zip(expected, actual, strict=True)]
+    if not any(d.any() for d in differences):
+        return
+    for moves in (MOVES, 10 * MOVES):
+        allowed = tolerances(graph, arrays, expected, moves, seed)
+        wrong = [d > MARGIN * t for d, t in zip(differences, allowed, strict=True)]
+        if not any(w.any() for w in wrong):
+            return
+    k = next(k for k, w in enumerate(wrong) if w.any())
+    at = tuple(int(i) for i in np.argwhere(wrong[k])[0])
+    raise Disagreement(
+        f"{what}: output {k} differs at {wrong[k].sum()} of {wrong[k].size} places; at {at} it is {actual[k][at]!r}"
+        f" in place of {expected[k][at]!r} (allowed {MARGIN * allowed[k][at]:.3g})"
+    )
+
+
+# --- what is checked
+
+
+def check(graph: Graph, arrays: Sequence[np.ndarray]) -> None:
+    """Raises Disagreement, or whatever the compiler raises, where a way to compute `graph` is wrong."""
+    expected = interpret.run(graph, arrays)
+    optimized = verify(optimize(verify(graph), lambda name, after, _: verify(after, name)))
+    compare("passes", graph, arrays, expected, interpret.run(optimized, arrays))
+    before = [array.copy() for array in arrays]
+    executable = compile_graph(graph, [layout_of(array) for array in arrays])
+    compare("compiled", graph, arrays, expected, executable(*arrays))
+    compare("second call", graph, arrays, expected, executable(*arrays))
+    for array, copy in zip(arrays, before, strict=True):
+        if array.tobytes() != copy.tobytes():
+            raise Disagreement("compiled code wrote to an input")
+
+
+def derivatives(program: Program, rng: np.random.Generator) -> tuple[Program, int] | None:
+    """The program with its tangents and cotangents as further outputs, for random directions as further inputs; and
+    the number of float outputs. None where there is nothing to differentiate."""
+    graph = program.graph
+    inputs = [node for node in graph.inputs if node.dtype.kind == "f"]
+    outputs = list(dict.fromkeys(node for node in graph.outputs if node.dtype.kind == "f"))
+    tangents, cotangents = ([fresh_input(n.aval) for n in nodes] for nodes in (inputs, outputs))
+    moved = pushforward(outputs, inputs, tangents)
+    pulled = pullback(outputs, inputs, cotangents)
+    if not outputs or all(m is None for m in moved):
+        return None
+    zero = [n * 0.0 for n in (*outputs, *inputs)]
+    results = [r if r is not None else z for r, z in zip((*moved, *pulled), zero, strict=True)]
+    extra = [rng.integers(-3, 4, n.shape).astype(n.dtype) for n in (*tangents, *cotangents)]
+    whole = Graph((*graph.inputs, *tangents, *cotangents), (*graph.outputs, *results))
+    return Program(whole, [*program.arrays, *extra], program.kind), len(outputs)
+
+
+def check_duality(program: Program, outputs: int) -> None:
+    """<g, J t> = <J^T g, t>, for the graph that `derivatives` made."""
+    graph, arrays = program.graph, program.arrays
+    count = len(graph.outputs)
+    floats = [n for n in graph.inputs if n.dtype.kind == "f"]
+    inputs = (len(floats) - outputs) // 2
+    results = interpret.run(graph, arrays)[count - outputs - inputs :]
+    moved, pulled = results[:outputs], results[outputs:]
+    directions = arrays[len(arrays) - outputs - inputs :]
+    tangents, cotangents = directions[:inputs], directions[inputs:]
+    terms = [np.asarray(a, float) * b for a, b in (*zip(moved, cotangents, strict=True), *zip(pulled, tangents, strict=True))]
+    if not all(np.isfinite(t).all() for t in terms):
+        return
+    left, right = (sum(float(t.sum()) for t in part) for part in (terms[:outputs], terms[outputs:]))
+    size = sum(float(np.abs(t).sum()) for t in terms)
+    single = any(n.dtype.itemsize < 8 for n in graph.nodes if n.dtype.kind == "f")
+    allowed = size * (2e-3 if single else 1e-8)
+    if abs(left - right) > allowed:
+        raise Disagreement(f"duality: <g, J t> = {left!r}, <J^T g, t> = {right!r}")
+
+
+def run_seed(seed: int) -> None:
+    """One program, and for odd seeds its derivatives. A failure prints the shrunk program and is raised again."""
+    with interning():
+        rng = np.random.default_rng(seed)
+        program = random_program(rng)
+        check_and_shrink(program)
+        if seed % 2 and program.kind != "special":
+            found = derivatives(program, rng)
+            if found is not None:
+                check_duality(*found)
+                check_and_shrink(found[0])
+
+
+# --- smaller
+
+
+def check_and_shrink(program: Program) -> None:
+    try:
+        check(program.graph, program.arrays)
+    except Exception as error:
+        graph, arrays = shrunk(program.graph, program.arrays, type(error))
+        print(to_text(graph))
+        for node, array in zip(graph.inputs, arrays, strict=True):
+            values = np.array2string(array, threshold=40, separator=", ").replace("\n", "")
+            print(f"    # {node.aval} {layout_of(array) or ''} {values}")
+        try:
+            check(graph, arrays)
+        except type(error) as smaller:
+            print(f"    # {smaller}\n", flush=True)
+        raise
+
+
+def fails(graph: Graph, arrays, kind: type) -> bool:
+    try:
+        check(graph, arrays)
+    except Exception as error:
+        return type(error) is kind
+    return False
+
+
+def shrunk(graph: Graph, arrays: list[np.ndarray], kind: type) -> tuple[Graph, list[np.ndarray]]:
+    """A smaller graph that fails too: one output, the earliest, and values in place of what can be cut off."""
+    for node in graph.nodes:
+        if node.operands and fails(smaller := Graph(graph.inputs, (node,)), arrays, kind):
+            graph = smaller
+            break
+    else:
+        graph = _fewer_outputs(graph, arrays, kind)
+    values = dict(zip(graph.inputs, arrays, strict=True))
+    for node in graph.nodes:
+        if node not in values:
+            values[node] = _value(node, values)
+    changed = True
+    while changed:
+        changed = False
+        for node in reversed(graph.nodes):
+            if not node.operands or node in graph.outputs:
+                continue
+            leaf = fresh_input(node.aval)
+            found = _without(graph, node, leaf)
+            given = {**values, leaf: np.ascontiguousarray(values[node]).reshape(node.shape)}
+            if fails(found, [given[n] for n in found.inputs], kind):
+                fresh = dict(zip(graph.nodes, _renamed(graph, node, leaf), strict=True))
+                values = {n: given[n] for n in found.inputs} | {fresh[n]: values[n] for n in graph.nodes if n is not node}
+                graph, changed = found, True
+                break
+    return graph, [values[n] for n in graph.inputs]
+
+
+def _fewer_outputs(graph: Graph, arrays, kind: type) -> Graph:
+    outputs = list(graph.outputs)
+    for output in graph.outputs:
+        fewer = [o for o in outputs if o is not output]
+        if fewer and fails(Graph(graph.inputs, tuple(fewer)), arrays, kind):
+            outputs = fewer
+    return Graph(graph.inputs, tuple(outputs))
+
+
+def _renamed(graph: Graph, node: Node, leaf: Node) -> list[Node]:
+    """The nodes of `graph` with `leaf` in place of `node`."""
+    done: dict[Node, Node] = {node: leaf}
+    for each in graph.nodes:
+        if each not in done:
+            done[each] = with_operands(each, done)
+    return [done[each] for each in graph.nodes]
+
+
+def _without(graph: Graph, node: Node, leaf: Node) -> Graph:
+    done = dict(zip(graph.nodes, _renamed(graph, node, leaf), strict=True))
+    outputs = tuple(done[o] for o in graph.outputs)
+    used = set(Graph((), outputs).nodes)
+    return Graph(tuple(n for n in (*graph.inputs, leaf) if n in used), outputs)
+
+
+# --- many
+
+
+def _isolated(seeds: Sequence[int], run: Callable[[int], None]) -> list[int]:
+    """Runs seeds in a forked process, as wrong machine code may kill it; gives those that failed."""
+    failed, todo = [], list(seeds)
+    while todo:
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reading)
+            _work(todo, run, writing)
+        os.close(writing)
+        with os.fdopen(reading) as lines:
+            rows = [line.split() for line in lines]
+        os.waitpid(child, 0)
+        done = [int(seed) for word, seed in rows if word != "begin"]
+        failed += [int(seed) for word, seed in rows if word == "failed"]
+        begun = [int(seed) for word, seed in rows if word == "begin"]
+        if len(begun) > len(done):
+            print(f"seed {begun[-1]}: the process died", flush=True)
+            failed.append(begun[-1])
+        todo = todo[len(begun) :] if begun else []
+    return failed
+
+
+def _work(seeds: Sequence[int], run: Callable[[int], None], writing: int) -> None:
+    for seed in seeds:
+        os.write(writing, f"begin {seed}\n".encode())
+        word = "passed"
+        try:
+            run(seed)
+        except Exception as error:
+            word = "failed"
+            print(f"seed {seed}: {type(error).__name__}: {str(error)[:600]}", flush=True)
+            if not isinstance(error, Disagreement):
+                traceback.print_exc(limit=-4)
+        os.write(writing, f"{word} {seed}\n".encode())
+    os._exit(0)
+
+
+ENOUGH = 100  # failures to stop at
+
+
+def fuzz(minutes: float, seed: int, batch: int = 100, run: Callable[[int], None] = run_seed) -> list[int]:
+    """Runs programs from `seed` on for so many minutes; gives the seeds that failed."""
+    started, failed, first = time.monotonic(), [], seed
+    while time.monotonic() - started < 60 * minutes and len(failed) < ENOUGH:
+        failed += _isolated(range(seed, seed + batch), run)
+        seed += batch
+    print(f"{seed - first} programs, {len(failed)} failed: {failed[:ENOUGH]}")
+    return failed
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, help="run this one seed, in this process")
+    arguments = parser.parse_args()
+    if arguments.only is not None:
+        run_seed(arguments.only)
+        return 0
+    return 1 if fuzz(arguments.minutes, arguments.seed) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
