@@ -30,7 +30,7 @@ TRUTH_BITS = 130
 
 @dataclass(frozen=True)
 class Subject:
-    """One function: its truth, the interval sampled uniformly (per argument), the points around which samples are dense."""
+    """One function: its truth, the interval sampled uniformly, the points around which samples are dense."""
 
     truth: Callable[..., object]
     interval: tuple[float, float]
@@ -48,7 +48,7 @@ def _cbrt(x: mpmath.mpf) -> mpmath.mpf:
 
 
 def _power(x: mpmath.mpf, y: mpmath.mpf) -> mpmath.mpf:
-    """x**y without building an integer power of astronomical size; overflow shows as an exponent, underflow as 0."""
+    """x**y without an integer power of astronomical size; exponents beyond any float are cut."""
     if x == 0 or y == 0:
         return mp.mpf(float(x) ** float(y)) if y >= 0 else mp.inf
     sign = -1 if x < 0 and int(y) % 2 else 1
@@ -118,7 +118,7 @@ SUBJECTS = {
 
 
 def loop_module(names: Iterable[str], dtypes: Iterable[str]) -> ir.Module:
-    """A module with ``void NAME_DTYPE(arguments..., result, count)`` for each function: a plain loop over arrays."""
+    """A module with a loop ``void NAME_DTYPE(arguments..., result, count)`` for each function and dtype."""
     module = ir.Module("vector_math_loops")
     for name in names:
         for dtype in dtypes:
@@ -215,7 +215,7 @@ def _sample_argument(subject: Subject, dtype: str, count: int, random: np.random
 
 
 def _power_pairs(x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
-    """Half of the pairs with exponents that keep x**y in the range of the format, some negative bases with integer exponents."""
+    """Most pairs with x**y within the range of the format, some negative bases with integer exponents."""
     base = np.abs(x)
     limit = np.log(np.finfo(x.dtype).max) * 1.06
     with np.errstate(all="ignore"):

@@ -110,6 +110,7 @@ def test_dtypes_pass_through(dtype):
             np.testing.assert_array_equal(leaf, expected)
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 def test_subclasses():
     with pytest.raises(UsageTypeError, match="matrix"):
         grad(np.sum)(np.matrix([1.0]))

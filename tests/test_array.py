@@ -521,7 +521,7 @@ def test_leaked_values_are_refused():
     (old,) = kept
     uses = (
         lambda x: x + old, lambda x: old + x, lambda x: np.sin(old), lambda x: old[0], lambda x: -old, lambda x: old.sum(),
-        lambda x: np.stack([old]), lambda x: operator.iadd(as_array(x), old), lambda x: old**2, lambda x: x[old],
+        lambda x: np.stack([old]), lambda x: operator.iadd(as_array(x), old), lambda x: old**2, lambda x: as_array(x)[old],
         lambda x: old.copy(), lambda x: old.astype(int),
     )  # fmt: skip
     for use in uses:

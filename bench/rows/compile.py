@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy
 
-from bench.rows.row import Engine, FreshRow, everyone, waiting
+from bench.rows.row import SETTINGS, Engine, FreshRow, everyone, waiting
 
 # Ten operations, bounded in any order: lines of a chain that starts at a = x and may use x and a constant c.
 PIECES = (
     ("a = a * x", 1), ("a = a + x", 1), ("a = a - {c}", 1), ("a = a / (x + {c})", 2),
     ("a = np.sin(a)", 1), ("a = np.tanh(a)", 1), ("a = np.exp(-a * a)", 3),
 )
+LONG = 500      # operations from which only the setting "all" is measured: a compile of JAX's takes 10 s there
 PIECE_OPERATIONS = sum(count for _, count in PIECES)
 
 
@@ -51,7 +52,8 @@ def first_gradient(e: Engine, operations: int, elements: int, *, compiled: bool)
 def rows(family: str, programs: dict, sizes: dict[int, bool]) -> tuple[FreshRow, ...]:
     return tuple(FreshRow(f"{family}.chain {operations}", programs,
                           size={"operations": operations, "elements": 1000},
-                          tiny={"operations": max(10, operations // 4), "elements": 3}, quick=quick)
+                          tiny={"operations": max(10, operations // 4), "elements": 3}, quick=quick,
+                          settings=SETTINGS if operations < LONG else ("all",))
                  for operations, quick in sizes.items())
 
 

@@ -13,7 +13,7 @@ from ..errors import UsageTypeError, UsageValueError
 from ..frontend.trace import current
 from ..runtime.dispatch import Dispatcher, check_tier, shared_dispatcher
 from ..runtime.signature import Identity
-from .inline import called, gradient
+from .inline import called, gradient, untied
 
 _BOUND_LIMIT = 64
 
@@ -176,6 +176,8 @@ class Jit(Function):
         return Dispatcher(self.tier, self.static_argnums, self.static_argnames)
 
     def transformed(self, own: bool, args: tuple, kwargs: dict) -> Any:
+        if not own:  # the function may rebind its arguments, as outside of a trace, without the caller seeing it
+            args, kwargs = untied(args), untied(kwargs)
         return self.__wrapped__(*args, **kwargs)
 
 

@@ -8,6 +8,7 @@ alive, in-place operations on them are refused.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -58,18 +59,28 @@ def check_unshared(handle: Handle) -> None:
 
 
 def mark_views(result, arguments) -> None:
-    """Notes which of the arrays in `result` would be views of one of `arguments`, as their nodes tell."""
-    bases = {id(base.node): base for base in _handles(arguments)}
+    """Notes which of the arrays in `result` would be views of one of `arguments`, as their nodes tell.
+
+    A view of a view may be made straight from what lies under both (two transposes are none at all), so the nodes
+    under the arguments count as well.
+    """
+    bases: dict[int, Handle] = {}
+    for base in _handles(arguments):
+        for node in _viewed(base.node):
+            bases.setdefault(id(node), base)
     for view in _handles(result):
-        node = view.node
-        for _ in range(_CHAIN):
-            base = bases.get(id(node))
-            if base is not None and base is not view:
-                share(view, base)
-                break
-            if not isinstance(node.primitive.code, View) or not node.operands:
-                break
-            node = node.operands[0]
+        base = next((bases[id(node)] for node in _viewed(view.node) if id(node) in bases), None)
+        if base is not None and base is not view:
+            share(view, base)
+
+
+def _viewed(node: Node) -> Iterator[Node]:
+    """`node`, and the nodes whose memory it shows."""
+    for _ in range(_CHAIN):
+        yield node
+        if not isinstance(node.primitive.code, View) or not node.operands:
+            return
+        node = node.operands[0]
 
 
 def _handles(value) -> list[Handle]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 import numpy as np
@@ -14,11 +15,11 @@ from .loops import COMPARISONS, LOGICAL, truth
 from .operators import call_elementwise
 from .registry import NUMPY_FUNCTIONS
 
-_REDUCTIONS = {
+_REDUCTIONS: dict[np.ufunc, Callable] = {
     np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min,
     np.logical_and: np.all, np.logical_or: np.any,
 }  # fmt: skip
-_ACCUMULATIONS = {np.add: np.cumsum, np.multiply: np.cumprod}
+_ACCUMULATIONS: dict[np.ufunc, Callable] = {np.add: np.cumsum, np.multiply: np.cumprod}
 # Folded by halves in log2(n) steps; the others one element after the other.
 _ASSOCIATIVE = {
     np.maximum, np.minimum, np.fmax, np.fmin, np.logaddexp, np.logaddexp2, np.hypot, np.gcd, np.lcm,
@@ -30,12 +31,12 @@ _LONGEST = 1000
 def reduce(ufunc: np.ufunc, x, axis=0, dtype=None, keepdims=False, initial=np._NoValue, where=True) -> Array:
     """`ufunc.reduce(x, ...)`: x folded over `axis` (an int, a tuple, or None for all)."""
     x = as_array(x)
-    name = _REDUCTIONS.get(ufunc)
-    if name in NUMPY_FUNCTIONS:
+    named = NUMPY_FUNCTIONS.get(_REDUCTIONS.get(ufunc, ufunc))
+    if named is not None:
         options = {"dtype": dtype} if dtype is not None else {}
         options.update({"initial": initial} if initial is not np._NoValue else {})
         options.update({"where": where} if where is not True else {})
-        return NUMPY_FUNCTIONS[name](x, axis=axis, keepdims=keepdims, **options)
+        return named(x, axis=axis, keepdims=keepdims, **options)
     if where is not True:
         raise Limitation(f"np.{ufunc.__name__}.reduce with where= is not supported on traced values",
                          "Put the neutral element in with np.where first.")
@@ -114,9 +115,9 @@ def _by_halves(ufunc: np.ufunc, rows: Node, count: int) -> Array:
 def accumulate(ufunc: np.ufunc, x, axis=0, dtype=None) -> Array:
     """`ufunc.accumulate(x, axis)`: all partial folds along `axis`."""
     x = as_array(x)
-    name = _ACCUMULATIONS.get(ufunc)
-    if name in NUMPY_FUNCTIONS:
-        return NUMPY_FUNCTIONS[name](x, axis=axis, **({"dtype": dtype} if dtype is not None else {}))
+    named = NUMPY_FUNCTIONS.get(_ACCUMULATIONS.get(ufunc, ufunc))
+    if named is not None:
+        return named(x, axis=axis, **({"dtype": dtype} if dtype is not None else {}))
     (axis,) = _axes(axis, x.ndim)
     order = (axis, *[a for a in range(x.ndim) if a != axis])
     rows = _in_dtype_of_fold(ufunc, call("transpose", x.node, axes=order), dtype)

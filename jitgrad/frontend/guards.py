@@ -36,30 +36,38 @@ class Watch:
         """Every place whose value is compared by identity."""
         return self.mappings + self.cells + self.items + self.attributes
 
+    def settle(self) -> None:
+        """Lays out what `unchanged` reads: to be called when places were added or hold new values."""
+        self._gets = tuple((place.holder.get, place.key, place.value) for place in self.mappings)
+        self._cells = tuple((place.holder, place.value) for place in self.cells)
+        self._items = tuple((place.holder, place.key, place.value) for place in self.items)
+        self._rest = (self.lengths, self.attributes) if self.lengths or self.attributes else None
+
     def unchanged(self) -> bool:
         """Whether each place holds the very object that it held."""
         try:
-            for place in self.mappings:
-                if place.holder.get(place.key, MISSING) is not place.value:
+            for get, key, value in self._gets:
+                if get(key, MISSING) is not value:
                     return False
-            for place in self.cells:
-                if place.holder.cell_contents is not place.value:
+            for cell, value in self._cells:
+                if cell.cell_contents is not value:
                     return False
-            for place in self.items:
-                if place.holder[place.key] is not place.value:
+            for holder, key, value in self._items:
+                if holder[key] is not value:
                     return False
-            for place in self.lengths:
-                if len(place.holder) != place.value:
-                    return False
-            for place in self.attributes:
-                if getattr(place.holder, place.key, MISSING) is not place.value:
-                    return False
+            if self._rest is not None:
+                return self._rest_unchanged()
         except (ValueError, IndexError):  # an emptied cell, a shorter list
             return False
         return True
 
+    def _rest_unchanged(self) -> bool:
+        return all(len(place.holder) == place.value for place in self.lengths) and all(
+            getattr(place.holder, place.key, MISSING) is place.value for place in self.attributes
+        )
+
     def changes(self) -> list[tuple[Place, object]] | None:
-        """The places that hold another object now, with it; None when a list or dict has grown or shrunk."""
+        """The places that hold another object now, with it; None when a container has grown or shrunk."""
         if any(len(place.holder) != place.value for place in self.lengths):
             return None
         found = []
@@ -119,15 +127,22 @@ class Guards:
     exact: tuple[tuple[np.ndarray, object], ...] = ()
 
     def __post_init__(self):
+        self.watch.settle()
         self.shapes = tuple(array.shape for array in self.arrays)
         self.all_ready = all(is_ready(array) for array in self.arrays)
+
+    def are_none(self) -> bool:
+        """Whether there is nothing to check and nothing to read."""
+        return not (self.arrays or self.exact or self.watch.lengths or self.watch.places())
 
     def current(self) -> tuple[np.ndarray, ...] | None:
         """The outside arrays as they are now; None when something else has changed."""
         if not self.watch.unchanged() and not self._adopt_changes():
             return None
         arrays = self.arrays
-        for array, shape in zip(arrays, self.shapes, strict=True):
+        if not arrays and not self.exact:
+            return arrays
+        for array, shape in zip(arrays, self.shapes):  # noqa: B905  (made together; this runs on every call)
             if array.shape != shape:
                 return None
         for array, seen in self.exact:
@@ -158,6 +173,7 @@ class Guards:
         self.arrays = tuple(bound.get(id(array), array) for array in self.arrays)
         for place, now in changes:
             place.value = now
+        self.watch.settle()
         return True
 
     def _unchanged_places(self, changes) -> list[Place]:

@@ -23,10 +23,10 @@ _INT64 = np.dtype(np.int64)
 
 
 class Cut(NamedTuple):
-    """start, start + step, ...: `count` elements; an integer (`keeps` False) takes one and drops the axis."""
+    """start, start + step, ...: `length` elements; an integer (`keeps` False) takes one and drops the axis."""
 
     start: int
-    count: int
+    length: int
     step: int
     keeps: bool
 
@@ -47,9 +47,10 @@ def index(x: Array, key) -> Array:
     """x[key], as NumPy: UsageIndexError for what is out of range or no index."""
     check_scope(x)
     node = x.node
-    if type(key) is int and len(node.aval.shape) == 1:
-        return Array(_one_element(node, key))
-    shape, parts = _Parser(node.aval.shape).parse(key if isinstance(key, tuple) else (key,))
+    items = key if isinstance(key, tuple) else (key,)
+    if set(map(type, items)) == _INTEGERS and len(items) <= len(node.aval.shape):
+        return _at_integers(x, items)
+    shape, parts = _Parser(node.aval.shape).parse(items)
     if shape != node.aval.shape:
         node = call("reshape", node, shape=shape)
     if any(type(part) is Pick for part in parts):
@@ -59,10 +60,18 @@ def index(x: Array, key) -> Array:
     return Array(node) if is_scalar else view_of(x, node)
 
 
-def _one_element(node: Node, place: int) -> Node:
-    (extent,) = node.aval.shape
-    start = _inside(place, 0, extent)
-    return call("reshape", call("slice", node, starts=(start,), counts=(1,), steps=(1,)), shape=())
+_INTEGERS = {int}
+
+
+def _at_integers(x: Array, places: tuple[int, ...]) -> Array:
+    """x[i, j, ...] for plain integers: the usual key in loops, so it takes the short way."""
+    shape = x.node.aval.shape
+    ndim, count = len(shape), len(places)
+    starts = tuple([_inside(place, axis, shape[axis]) for axis, place in enumerate(places)])
+    rest = shape[count:]
+    node = call("slice", x.node, starts=starts + (0,) * (ndim - count), counts=(1,) * count + rest, steps=(1,) * ndim)
+    node = call("reshape", node, shape=rest)
+    return view_of(x, node) if rest else Array(node)
 
 
 def _inside(place: int, axis: int, extent: int) -> int:
@@ -85,9 +94,9 @@ class _Parser:
         self.parts: list = []
 
     def parse(self, items: tuple) -> tuple[tuple[int, ...], list]:
-        items = [self._readable(item) for item in items]
-        taken = sum(map(_axes_taken, items))
-        dots = sum(item is Ellipsis for item in items)
+        read = [self._readable(item) for item in items]
+        taken = sum(map(_axes_taken, read))
+        dots = sum(item is Ellipsis for item in read)
         if dots > 1:
             raise UsageIndexError("an index can only have a single ellipsis ('...')")
         missing = len(self.extents) - taken
@@ -96,8 +105,8 @@ class _Parser:
                 f"too many indices for array: array is {len(self.extents)}-dimensional, but {taken} were indexed"
             )
         if not dots:
-            items.append(Ellipsis)
-        for item in items:
+            read.append(Ellipsis)
+        for item in read:
             if item is Ellipsis:
                 self._skip(missing, marks=bool(dots))
             else:
@@ -260,7 +269,7 @@ def _reshaped(node: Node, shape: tuple[int, ...]) -> Node:
 def _basic_shape(parts: list) -> tuple[int, ...]:
     """The result's shape of parts without picks."""
     return tuple(
-        part.count if type(part) is Cut else 1
+        part.length if type(part) is Cut else 1
         for part in parts
         if (part.keeps if type(part) is Cut else not part.gap)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ _LOOPS: dict[tuple, Loop] = {}
 OPERATOR_LOOPS: dict[tuple, Loop] = {}
 
 
-def ufunc_loop(ufunc: np.ufunc, kinds: tuple, signature: tuple | None = None, casting: str = "same_kind") -> Loop:
+def ufunc_loop(ufunc: np.ufunc, kinds: tuple, signature: tuple | None = None, casting: Any = "same_kind") -> Loop:
     """The loop of a call of `ufunc`; `kinds` are dtypes and weak Python types."""
     key = (ufunc, kinds, signature, casting)
     loop = _LOOPS.get(key)
@@ -56,10 +57,10 @@ def operator_loop(ufunc: np.ufunc, kinds: tuple) -> Loop:
     return loop
 
 
-def _resolve(ufunc: np.ufunc, kinds: tuple, signature: tuple | None, casting: str) -> Loop:
+def _resolve(ufunc: np.ufunc, kinds: tuple, signature: tuple | None, casting: Any) -> Loop:
     asked = tuple(np.dtype(np.bool_) if kind is bool else kind for kind in kinds) + (None,) * ufunc.nout
     try:
-        fixed = {} if signature is None else {"signature": signature}
+        fixed: dict[str, Any] = {} if signature is None else {"signature": signature}
         dtypes = ufunc.resolve_dtypes(asked, casting=casting, **fixed)
     except TypeError as error:
         # NumPy's own words, which name the ufunc; advice such as "use ~ for bool" is in them.

@@ -24,6 +24,11 @@ from .handle import check_scope
 from .loops import COMPARISONS, OPERATOR_LOOPS, Loop, operator_loop, ufunc_loop
 from .power import known_power
 
+# Whether np.power takes the square root where the exponent is 1/2, as the operator always does for arrays: it does from
+# NumPy 2.3 or so on, and the two differ at -inf.
+with np.errstate(invalid="ignore"):
+    _POWER_TAKES_ROOTS = bool(np.isnan(np.power(np.full(2, -np.inf), 0.5)[0]))
+
 # ufuncs for which the value of a Python number matters, not only its type.
 _POWERS = (np.power, np.float_power)
 _BY_VALUE = COMPARISONS.union(_POWERS)
@@ -31,7 +36,8 @@ _BY_VALUE = COMPARISONS.union(_POWERS)
 
 def operate(ufunc: np.ufunc, x, y):
     """The operator of `ufunc` between x and y, of which at least one is an Array."""
-    x_shape = y_shape = ()
+    x_shape: tuple[int, ...] = ()
+    y_shape: tuple[int, ...] = ()
     kind = type(x)
     if kind is Array:
         check_scope(x)
@@ -54,7 +60,7 @@ def operate(ufunc: np.ufunc, x, y):
         return NotImplemented
     else:
         y_shape, y_kind = y.node.aval.shape, kind_of(y)
-    kinds = (x_kind, y_kind)
+    kinds = x_kind, y_kind
     loop = OPERATOR_LOOPS.get((ufunc, kinds)) or operator_loop(ufunc, kinds)
     shape = x_shape if x_shape == y_shape else broadcast_shapes(x_shape, y_shape)
     if ufunc in _BY_VALUE:
@@ -90,7 +96,8 @@ def call_elementwise(ufunc: np.ufunc, inputs, signature: tuple | None = None, ca
     loop = ufunc_loop(ufunc, kinds, signature, casting)
     shape = broadcast_shapes(*[value.node.aval.shape if type(value) is Array else () for value in values])
     if ufunc in _BY_VALUE:
-        return (Array(_by_value(loop, *values, shape, scalars=False)),)
+        x, y = values
+        return (Array(_by_value(loop, x, y, shape, scalars=not _POWER_TAKES_ROOTS)),)
     result = loop.build(*[operand_node(v, dtype, shape) for v, dtype in zip(values, loop.operands, strict=True)])
     return tuple(map(Array, result)) if type(result) is tuple else (Array(result),)
 

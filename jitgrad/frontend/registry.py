@@ -48,7 +48,7 @@ def _marking(implementation: Callable) -> Callable:
     @functools.wraps(implementation)
     def marked(*args, **kwargs):
         result = implementation(*args, **kwargs)
-        mark_views(result, args)
+        mark_views(result, (args, tuple(kwargs.values())))
         return result
 
     return marked

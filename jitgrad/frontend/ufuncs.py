@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..errors import Limitation, UsageError, UsageTypeError
@@ -134,4 +136,4 @@ def outer(ufunc: np.ufunc, x, y, **options):
     return call_ufunc(ufunc, Array(node, x.weak), y, **options)
 
 
-_METHODS = {"reduce": reduce, "accumulate": accumulate, "outer": outer}
+_METHODS: dict[str, Callable] = {"reduce": reduce, "accumulate": accumulate, "outer": outer}

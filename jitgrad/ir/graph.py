@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from .node import INPUT, Node, apply, blamed_on
+from .node import INPUT, Node, apply, blamed_on, scope
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,10 +22,14 @@ class Graph:
         return topological(self.outputs)
 
     def rebuild(self, rewrite: Callable[[Node], Node]) -> Graph:
-        """The graph with each node, its operands already rewritten, replaced by `rewrite(node)`."""
+        """The graph with each node, its operands already rewritten, replaced by `rewrite(node)`; what is new is blamed
+        on the line of what it replaces."""
         done: dict[Node, Node] = {}
-        for node in self.nodes:
-            done[node] = rewrite(with_operands(node, done))
+        with blamed_on(None):
+            current = scope()
+            for node in self.nodes:
+                current.where = node.where
+                done[node] = rewrite(with_operands(node, done))
         return Graph(self.inputs, tuple(done[node] for node in self.outputs))
 
     def users(self) -> dict[Node, list[Node]]:

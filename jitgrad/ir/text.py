@@ -14,7 +14,7 @@ from .graph import Graph
 from .node import CONSTANT, INPUT, Node, apply, constant, fresh_input
 from .primitive import PRIMITIVES
 
-COMMENT_COLUMN = 44
+COMMENT_COLUMN = 40
 WIDTH = 110
 
 _DTYPES = ("f16", "f32", "f64", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "bool")
@@ -33,13 +33,10 @@ def to_text(graph: Graph, name: str = "graph") -> str:
     >>> print(text.splitlines()[0])
     def graph(x0: "f64[3]"):
     """
-    names: dict[Node, str] = {node: f"x{k}" for k, node in enumerate(graph.inputs)}
+    names = names_of(graph)
     lines = [_signature(graph, name)]
-    for node in graph.nodes:
-        if node in names:
-            continue
-        names[node] = f"v{len(names)}"
-        lines.append(_with_comment(f"    {names[node]} = {_expression(node, names)}", node))
+    inputs = set(graph.inputs)
+    lines += [f"    {line_of(node, names)}" for node in graph.nodes if node not in inputs]
     results = ", ".join(names[node] for node in graph.outputs)
     lines.append(f"    return {results}" if graph.outputs else "    return ()")
     return "\n".join(lines) + "\n"
@@ -85,17 +82,27 @@ def read_aval(text: str) -> Aval:
 # --- printing
 
 
+def names_of(graph: Graph) -> dict[Node, str]:
+    """How a printed graph calls its nodes: inputs x0, x1, ..., the others v2, v3, ... in order."""
+    names = {node: f"x{k}" for k, node in enumerate(graph.inputs)}
+    for node in graph.nodes:
+        if node not in names:
+            names[node] = f"v{len(names)}"
+    return names
+
+
+def line_of(node: Node, names: dict[Node, str]) -> str:
+    """`v4 = add(v2, v3)  # f64[3]  file.py:12`"""
+    where = "" if node.where is None else f"  {os.path.basename(node.where.file)}:{node.where.line}"
+    return f"{names[node]} = {_expression(node, names)}".ljust(COMMENT_COLUMN) + f"  # {node.aval}{where}"
+
+
 def _signature(graph: Graph, name: str) -> str:
     parameters = [f'x{k}: "{node.aval}"' for k, node in enumerate(graph.inputs)]
     line = f"def {name}({', '.join(parameters)}):"
     if len(line) <= WIDTH:
         return line
     return "\n".join([f"def {name}(", *(f"    {parameter}," for parameter in parameters), "):"])
-
-
-def _with_comment(code: str, node: Node) -> str:
-    where = "" if node.where is None else f"  {os.path.basename(node.where.file)}:{node.where.line}"
-    return f"{code:<{COMMENT_COLUMN - 2}}  # {node.aval}{where}"
 
 
 def _expression(node: Node, names: dict[Node, str]) -> str:

@@ -105,7 +105,7 @@ def describe(kernel: Kernel) -> str:
     for slot, array in enumerate(kernel.arrays):
         lines.append(f"  array{slot}: {array.dtype}[{''.join(marks[p] for p in array.pattern)}]" + ("*" * array.indexed))
     for index, step in enumerate(kernel.body):
-        inputs = ", ".join([f"v{k}" for k in step.operands] + [str(p) for p in step.params])
+        inputs = ", ".join([f"v{k}" for k in step.operands] + _described_params(step))
         lines.append(f"  v{index} = {step.op}({inputs})")
     for fold in kernel.folds:
         over = ",".join(str(k) for k in range(kernel.rank) if fold.axes >> k & 1)
@@ -114,3 +114,14 @@ def describe(kernel: Kernel) -> str:
         where = f"[{', '.join(f'v{k}' for k in store.indices)}] +=" if store.indices else " ="
         lines.append(f"  array{store.slot}{where} v{store.value}")
     return "\n".join(lines)
+
+
+def _described_params(step: Instruction) -> list[str]:
+    match step.op:
+        case "load" | "gather":
+            return [f"array{step.params[0]}", *(f"ndim={ndim}" for ndim in step.params[1:])]
+        case "literal":
+            return [str(step.params[0])]
+        case "number" | "iota":
+            return [str(value) for value in step.params]
+    return [f"{name}={value}" for name, value in step.params]

@@ -1,7 +1,7 @@
-"""Builders that the functions of this package share: arguments to nodes, axes, equal shapes, one node per step.
+"""Builders that the functions of this package share: arguments to nodes, axes, equal shapes, one node a step.
 
-The functions are written on nodes: `@implementation(np.f)` turns their results into traced arrays at the border, and
-leaves the function itself for use by other functions. `node_of` takes what a user may pass.
+The functions are written on nodes: `@implementation(np.f)` turns their results into traced arrays at the
+border, and leaves the function itself for use by other functions. `node_of` takes what a user may pass.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from .. import ops
 from ..errors import Limitation, UsageIndexError, UsageTypeError, UsageValueError
 from ..frontend.array import Array
-from ..frontend.convert import as_array, broadcast_shapes, kind_of, promote_dtypes, spread_number
+from ..frontend.convert import as_array, broadcast_shapes, kind_of, promote_dtypes, read_values, spread_number
 from ..frontend.convert import contains_traced as holds_traced
 from ..frontend.convert import result_dtype as dtype_of_kinds
 from ..frontend.registry import implements
@@ -35,15 +35,23 @@ class UsageAxisError(UsageValueError, UsageIndexError):
 # --- the border between the user's values and nodes
 
 
-def implementation(*functions: Callable) -> Callable[[Callable], Callable]:
-    """Registers the decorated function, written on nodes, as what `functions` of NumPy do with traced values."""
+def newer(name: str, module=np) -> Callable | None:
+    """A function that older versions of NumPy 2 do not have."""
+    return getattr(module, name, None)
+
+
+def implementation(*functions: Callable | None) -> Callable[[Callable], Callable]:
+    """Registers the decorated function, written on nodes, as what `functions` of NumPy do with traced values.
+
+    None among them stands for a function that the installed NumPy does not have.
+    """
 
     def register(body: Callable) -> Callable:
         @functools.wraps(body)
         def on_arrays(*args, **kwargs):
             return wrap(body(*args, **kwargs))
 
-        implements(*dict.fromkeys(functions))(on_arrays)
+        implements(*dict.fromkeys(function for function in functions if function is not None))(on_arrays)
         return body
 
     return register
@@ -76,12 +84,14 @@ def is_traced(value) -> bool:
 
 
 def static_array(value, what: str, dtype=None) -> np.ndarray:
-    """`value` as a plain array; an error when the result's shape would hang on a traced value."""
+    """`value` as a plain array, whose present values decide what is traced; `what` names it in the error."""
     if contains_traced(value):
         raise Limitation(
             f"{what} must not be a traced value: the shape of the result depends on it",
             "Pass plain integers, or compute it outside of the differentiated function.",
         )
+    if isinstance(value, np.ndarray):
+        read_values(value)
     return np.asarray(value, dtype)
 
 
@@ -109,9 +119,9 @@ def common(*values) -> list[Node]:
 
 def number_as(value, dtype) -> Node:
     """`value` in `dtype`; a Python integer that does not fit is refused, anything else is cast."""
-    if isinstance(value, (Node, Array)) or type(value) not in (bool, int, float):
-        return cast(node_of(value), dtype)
-    return spread_number(value, np.dtype(dtype), ())
+    if type(value) in (bool, int, float):
+        return spread_number(value, np.dtype(dtype), ())
+    return cast(node_of(value), dtype)
 
 
 def floating(x: Node) -> Node:
@@ -159,7 +169,9 @@ def ordered_axes(axis, ndim: int) -> tuple[int, ...]:
 
 def shape_of(shape) -> tuple[int, ...]:
     """A shape from an int or a sequence of ints."""
-    if hasattr(shape, "__index__") and not isinstance(shape, np.ndarray):
+    if isinstance(shape, np.ndarray):
+        shape = static_array(shape, "a shape").tolist()
+    if hasattr(shape, "__index__"):
         return (operator.index(shape),)
     return tuple(operator.index(extent) for extent in shape)
 
@@ -293,8 +305,10 @@ def over(x: Node, y: Node) -> Node:
 
 
 def safe_sqrt(x: Node) -> Node:
-    """sqrt(x), whose derivative at x = 0 is taken as 0: the choice for norms and standard deviations, where x = 0 is
-    the minimum of a convex function and 0 the smallest subgradient."""
+    """sqrt(x), with derivative 0 at x = 0.
+
+    Norms and standard deviations have their minimum there, so 0 is a subgradient of them, the smallest one.
+    """
     zero = equal(x, 0)
     return select(zero, 0, call("sqrt", select(zero, 1, x)))
 

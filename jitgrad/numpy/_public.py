@@ -1,5 +1,4 @@
-"""How NumPy's names are reached through `jitgrad.numpy`: with traced values, or inside a trace, as traced functions;
-else as NumPy's own."""
+"""How NumPy's names are reached through `jitgrad.numpy`: traced where a value is traced, else NumPy's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sums of products of two arrays over labelled axes: what matrix products, tensordot and einsum are made of."""
+"""Sums of products over labelled axes: what matrix products, tensordot and einsum are made of."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def laid_out(x: Node, labels: Labels, wanted: Labels) -> Node:
 def contract(x: Node, x_labels: Labels, y: Node, y_labels: Labels, wanted: Labels) -> Node:
     """sum over all labels not in `wanted` of x y, for operands of one dtype without repeated labels.
 
-    Axes of one label are equally long, or of extent 1 in one operand. Floats with free axes on both sides, or on
-    one side and no label common to all three, become a matmul; the rest multiply and sum.
+    Axes of one label are equally long, or of extent 1 in one operand. Floats with free axes on both sides, or
+    on one side and no label common to all three, become a matmul; the rest multiply and sum.
     """
     x, x_labels = summed(x, x_labels, (*y_labels, *wanted))
     y, y_labels = summed(y, y_labels, (*x_labels, *wanted))

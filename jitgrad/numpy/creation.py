@@ -26,6 +26,7 @@ from ._build import (
     join,
     minus,
     move,
+    newer,
     node_of,
     number_as,
     part,
@@ -48,14 +49,24 @@ CREATION = frozenset(
         "arange linspace logspace geomspace"
     ).split()
 )
-"""What gives traced arrays inside a trace whatever the arguments are, so that `x = zeros(n); x[i] = v` is recorded."""
+"""Inside a trace they give traced arrays whatever the arguments, so that `x = zeros(n); x[i] = v` is recorded."""
 
 
 # --- from values
 
 
 @implementation(np.array)
-def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0, ndmax=0, like=None):  # noqa: A002
+def array(
+    object,  # noqa: A002 (NumPy's name)
+    dtype=None,
+    *,
+    copy=True,
+    order="K",
+    subok=False,
+    ndmin=0,
+    ndmax=0,
+    like=None,
+):
     x = _converted(object, dtype)
     return reshape(x, (1,) * (ndmin - x.ndim) + x.shape)
 
@@ -86,7 +97,7 @@ def copy(a, order="K", subok=False):
     return node_of(a)
 
 
-@implementation(np.astype)
+@implementation(newer("astype"))
 def astype(x, dtype, /, *, copy=True, device=None):
     if not isinstance(x, (Array, Node, np.ndarray)):
         raise UsageTypeError(f"Input should be a NumPy array. It is a {type(x).__name__} instead.")
@@ -208,7 +219,9 @@ def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0):
 
 @implementation(np.geomspace)
 def geomspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
-    computing = np.result_type(node_of(start).dtype, node_of(stop).dtype, FLOAT if dtype is None else dtype, 1.0)
+    computing = np.result_type(
+        node_of(start).dtype, node_of(stop).dtype, FLOAT if dtype is None else dtype, 1.0
+    )
     first, last = spread_all(cast(node_of(start), computing), cast(node_of(stop), computing))
     sign = call("sign", first)
     logs = (call("log10", call("absolute", end)) for end in (first, last))

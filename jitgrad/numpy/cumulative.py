@@ -27,9 +27,10 @@ from ._build import (
     is_traced,
     join,
     minus,
+    newer,
     node_of,
-    plus,
     part,
+    plus,
     refuse_out,
     reshape,
     select,
@@ -39,7 +40,7 @@ from ._build import (
     total,
 )
 from .reductions import summable, without_nan
-from .selecting import search
+from .searching import search
 from .shaping import flip
 
 # --- running sums and products
@@ -74,12 +75,12 @@ def nancumprod(a, axis=None, dtype=None, out=None):
     return _running("cumprod", a, axis, dtype, out, 1)
 
 
-@implementation(np.cumulative_sum)
+@implementation(newer("cumulative_sum"))
 def cumulative_sum(x, /, *, axis=None, dtype=None, out=None, include_initial=False):
     return _with_initial(cumsum, x, axis, dtype, out, include_initial, 0)
 
 
-@implementation(np.cumulative_prod)
+@implementation(newer("cumulative_prod"))
 def cumulative_prod(x, /, *, axis=None, dtype=None, out=None, include_initial=False):
     return _with_initial(cumprod, x, axis, dtype, out, include_initial, 1)
 
@@ -264,7 +265,7 @@ def _convolved(x: Node, y: Node, mode: str) -> Node:
     start, count = cut[mode]
     if m <= _UNROLLED:
         return _shifted_sum(x, y, start, count)
-    # Row k of y x^T shifted right by k, summed over k. To shift: rows of n + m cells, read as rows of n + m - 1.
+    # Row k of y x^T shifted right by k, summed over k. To shift, rows of n + m cells are read as of n + m - 1.
     outer = times(insert_axis(y, 1), insert_axis(x, 0))
     wide = call("place", outer, shape=(m, n + m), starts=(0, 0), steps=(1, 1))
     sheared = reshape(part(flat(wide), 0, 0, m * (n + m - 1)), (m, n + m - 1))
@@ -343,7 +344,9 @@ def unwrap(p, discont=None, axis=-1, *, period=2 * np.pi):
     axis = axis_of(axis, x.ndim)
     dtype = np.result_type(x.dtype, period)
     if dtype.kind != "f":
-        raise Limitation(f"np.unwrap of {x.dtype} with an integer period is not supported", "Pass a float period.")
+        raise Limitation(
+            f"np.unwrap of {x.dtype} with an integer period is not supported", "Pass a float period."
+        )
     step = cast(_first_difference(x, axis), dtype)
     x = cast(x, dtype)
     half, whole = filled(step.shape, period / 2, dtype), filled(step.shape, period, dtype)

@@ -7,6 +7,7 @@ import string
 import numpy as np
 
 from ..errors import UsageTypeError, UsageValueError
+from ..frontend.array import Array
 from ..ir.node import Node
 from ._build import cast, common, implementation, node_of, refuse_out
 from .contraction import Labels, contract, ordered, summed
@@ -24,11 +25,23 @@ def einsum(*operands, out=None, optimize=False, dtype=None, casting="safe", orde
     return _contracted(terms, wanted)
 
 
+@implementation(np.einsum_path)
+def einsum_path(*operands, optimize="greedy", einsum_call=False):
+    """NumPy's own answer, which depends on shapes alone."""
+    stand_ins = [_stand_in(operand.node) if isinstance(operand, Array) else operand for operand in operands]
+    return np.einsum_path(*stand_ins, optimize=optimize, einsum_call=einsum_call)
+
+
+def _stand_in(x: Node) -> np.ndarray:
+    """An array of x's shape that takes no memory."""
+    return np.broadcast_to(np.float64(0), x.shape)
+
+
 # --- reading the subscripts
 
 
 def _read(operands) -> tuple[list[list], list | None, list]:
-    """Per operand its list of labels (Ellipsis among them), the same for the output or None, and the arrays."""
+    """The labels of each operand (Ellipsis among them), those of the output or None, and the arrays."""
     if not operands:
         raise UsageValueError("must provide at least an operand and a subscripts list to einsum")
     if isinstance(operands[0], str):
@@ -153,5 +166,5 @@ def _path(terms: list[tuple[Node, Labels]], wanted: Labels) -> list[tuple[int, .
     letter = dict(zip(names, string.ascii_letters, strict=False))
     spelled = ",".join("".join(letter[label] for label in labels) for _, labels in terms)
     spelled += "->" + "".join(letter[label] for label in wanted)
-    stand_ins = [np.broadcast_to(np.float64(0), node.shape) for node, _ in terms]
+    stand_ins = [_stand_in(node) for node, _ in terms]
     return [tuple(group) for group in np.einsum_path(spelled, *stand_ins, optimize="greedy")[0][1:]]

@@ -1,4 +1,4 @@
-"""NumPy's functions that go element by element and are no ufuncs; comparisons of arrays; questions about arrays."""
+"""NumPy's functions that go element by element and are no ufuncs, comparisons, and questions about arrays."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def round_(a, decimals=0, out=None):
     x, decimals = node_of(a), operator.index(decimals)
     if x.dtype == BOOL:
         if decimals:
-            raise UsageTypeError("np.round of booleans to decimals is not defined", "Convert them: x.astype(float).")
+            raise UsageTypeError(
+                "np.round of booleans to decimals is not defined", "Convert them: x.astype(float)."
+            )
         x = cast(x, np.float16)
     if x.dtype.kind in "iu" and decimals >= 0:
         return x
@@ -91,8 +93,7 @@ _SINC_TERMS = 8
 
 @implementation(np.sinc)
 def sinc(x):
-    """sin(pi x) / (pi x). Near 0 by its power series, sum (-1)^k y^2k / (2k + 1)!, so that derivatives of any order
-    are right there too."""
+    """sin(y) / y, y = pi x; near 0 the sum of (-1)^k y^2k / (2k + 1)!, so that all derivatives are right there."""
     y = floating(node_of(x)) * np.pi
     near = call("absolute", y) < 0.5
     small = select(near, y, 0)
@@ -207,6 +208,33 @@ def ndim(a):
 def size(a, axis=None):
     found = as_array(a).node.shape
     return count_along(found, axes_of(axis, len(found)))
+
+
+@implementation(np.tril_indices_from)
+def tril_indices_from(arr, k=0):
+    rows, columns = _matrix_shape(arr)
+    return np.tril_indices(rows, k, columns)
+
+
+@implementation(np.triu_indices_from)
+def triu_indices_from(arr, k=0):
+    rows, columns = _matrix_shape(arr)
+    return np.triu_indices(rows, k, columns)
+
+
+def _matrix_shape(a) -> tuple[int, ...]:
+    found = as_array(a).node.shape
+    if len(found) != 2:
+        raise UsageValueError(f"input array must be 2-d, its shape is {found}")
+    return found
+
+
+@implementation(np.diag_indices_from)
+def diag_indices_from(arr):
+    found = as_array(arr).node.shape
+    if len(found) < 2 or len(set(found)) != 1:
+        raise UsageValueError(f"all dimensions of the array must be of equal length, its shape is {found}")
+    return np.diag_indices(found[0], len(found))
 
 
 @implementation(np.result_type)

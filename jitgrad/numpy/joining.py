@@ -12,7 +12,6 @@ from ._build import (
     axis_of,
     cast,
     common,
-    contains_traced,
     flat,
     flat_unless,
     implementation,
@@ -20,6 +19,7 @@ from ._build import (
     is_traced,
     join,
     move,
+    newer,
     node_of,
     number_as,
     part,
@@ -165,10 +165,9 @@ def array_split(ary, indices_or_sections, axis=0):
 
 
 def _cuts(extent: int, indices_or_sections) -> list:
-    if contains_traced(indices_or_sections):
-        static_array(indices_or_sections, "the places to split at")
     if np.ndim(indices_or_sections):
-        return [0, *(operator.index(cut) for cut in indices_or_sections), None]
+        cuts = static_array(indices_or_sections, "the places to split at")
+        return [0, *(operator.index(cut) for cut in cuts), None]
     sections = operator.index(indices_or_sections)
     if sections <= 0:
         raise UsageValueError("number sections must be larger than 0.")
@@ -183,7 +182,7 @@ def split(ary, indices_or_sections, axis=0):
         extent, sections = x.shape[axis_of(axis, x.ndim)], operator.index(indices_or_sections)
         if sections > 0 and extent % sections:
             raise UsageValueError(
-                f"array split does not result in an equal division: {extent} elements into {sections} sections"
+                f"array split does not result in an equal division: {extent} elements, {sections} sections"
             )
     return array_split(x, indices_or_sections, axis)
 
@@ -213,7 +212,7 @@ def _of_rank(ary, rank: int, name: str) -> Node:
     return x
 
 
-@implementation(np.unstack)
+@implementation(newer("unstack"))
 def unstack(x, /, *, axis=0):
     x = _of_rank(x, 1, "unstack")
     along = axis_of(axis, x.ndim)

@@ -106,7 +106,7 @@ def _matrix_norm(x: Node, axes: tuple[int, ...], ord, keepdims) -> Node:  # noqa
         return _euclidean(x, axes, keepdims)
     if ord in (2, -2, "nuc"):
         raise Limitation(
-            f"np.linalg.norm of a matrix with ord={ord!r} is not supported: it needs a singular value decomposition",
+            f"np.linalg.norm of a matrix with ord={ord!r} is not supported: it needs singular values",
             "ord=None, 'fro', 1, -1, inf and -inf are there.",
         )
     if ord not in _BY_SUMS:
@@ -186,14 +186,11 @@ def _chain(nodes: list[Node], splits: dict, i: int, j: int) -> Node:
     return dot(_chain(nodes, splits, i, k), _chain(nodes, splits, k + 1, j))
 
 
-if hasattr(np.linalg, "cross"):
-
-    @implementation(np.linalg.cross)
-    def strict_cross(x1, x2, /, *, axis=-1):
-        from_x, from_y = node_of(x1), node_of(x2)
-        if from_x.shape[axis] != 3 or from_y.shape[axis] != 3:
-            raise UsageValueError(
-                "Both input arrays must be (arrays of) 3-dimensional vectors, "
-                f"but their shapes are {from_x.shape} and {from_y.shape}"
-            )
-        return cross(from_x, from_y, axis=axis)
+@implementation(np.linalg.cross)
+def strict_cross(x1, x2, /, *, axis=-1):
+    x, y = node_of(x1), node_of(x2)
+    if x.shape[axis] != 3 or y.shape[axis] != 3:
+        raise UsageValueError(
+            f"np.linalg.cross needs 3-dimensional vectors, the shapes are {x.shape} and {y.shape}"
+        )
+    return cross(x, y, axis=axis)

@@ -6,16 +6,32 @@ import numpy as np
 
 from ..errors import Limitation, UsageValueError
 from ..ir.node import Node, call
-from ._build import BOOL, axis_of, cast, floating, implementation, iota, join, minus, node_of, number_as, part, reshape, spread
+from ._build import (
+    BOOL,
+    axis_of,
+    cast,
+    floating,
+    implementation,
+    iota,
+    join,
+    minus,
+    node_of,
+    number_as,
+    part,
+    reshape,
+    spread,
+)
+from .ordering import median
 from .reductions import max_, min_
 from .shaping import flip, pick, static_integers
-from .statistics import mean, median
+from .statistics import mean
 
 _PICKED = ("edge", "reflect", "symmetric", "wrap")
 _STATISTICS = {"maximum": max_, "minimum": min_, "mean": mean, "median": median}
-_OPTIONS = {
-    "constant": {"constant_values"}, "linear_ramp": {"end_values"}, "edge": set(), "wrap": set(), "empty": set(),
-    "reflect": {"reflect_type"}, "symmetric": {"reflect_type"}, **{name: {"stat_length"} for name in _STATISTICS},
+_OPTIONS: dict[str, set[str]] = {
+    "constant": {"constant_values"}, "linear_ramp": {"end_values"}, "edge": set(), "wrap": set(),
+    "empty": set(), "reflect": {"reflect_type"}, "symmetric": {"reflect_type"},
+    **{name: {"stat_length"} for name in _STATISTICS},
 }  # fmt: skip
 
 

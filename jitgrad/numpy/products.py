@@ -19,6 +19,7 @@ from ._build import (
     iota,
     join,
     move,
+    newer,
     node_of,
     ordered_axes,
     part,
@@ -148,6 +149,7 @@ def matmul(a, b, /):
     return _core_product("matmul", x, y, x_core, y_core, wanted)
 
 
+@implementation(newer("vecdot"), newer("vecdot", np.linalg))
 def vecdot(a, b, /, *, axis=-1):
     x, y = common(a, b)
     if axis != -1:
@@ -155,19 +157,14 @@ def vecdot(a, b, /, *, axis=-1):
     return _core_product("vecdot", x, y, "k", "k", "")
 
 
+@implementation(newer("matvec"))
 def matvec(a, b, /):
     return _core_product("matvec", a, b, "mk", "k", "m")
 
 
+@implementation(newer("vecmat"))
 def vecmat(a, b, /):
     return _core_product("vecmat", a, b, "k", "kn", "n")
-
-
-for _name, _body in (("vecdot", vecdot), ("matvec", matvec), ("vecmat", vecmat)):
-    if hasattr(np, _name):  # newer than NumPy 2.0
-        implementation(getattr(np, _name))(_body)
-if hasattr(np.linalg, "vecdot"):
-    implementation(np.linalg.vecdot)(vecdot)
 
 
 # --- products of all pairs
@@ -247,7 +244,7 @@ def _determinant(a: Node | None, b: Node | None, c: Node | None, d: Node | None)
 
 
 def diagonal_of(x: Node, offset: int, one: int, two: int) -> Node:
-    """The diagonal of the axes `one` and `two`, as the last axis: every (columns + 1)th element of the flat matrix."""
+    """The diagonal of the axes `one` and `two` as the last axis: every (columns + 1)th element, flattened."""
     x = move(x, (one, two), (x.ndim - 2, x.ndim - 1))
     rows, columns = x.shape[-2:]
     count = max(min(rows + min(offset, 0), columns - max(offset, 0)), 0)

@@ -1,4 +1,4 @@
-"""NumPy's reductions: sums, products, extrema, their places and counts, and the variants that pass over nan."""
+"""NumPy's reductions: sums, products, extrema and their places, counts, and variants that pass over nan."""
 
 from __future__ import annotations
 

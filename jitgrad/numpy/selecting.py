@@ -1,9 +1,9 @@
-"""NumPy's choices between values, picking at indices, sorting and searching."""
+"""NumPy's choices between values, and picking at indices."""
 
 from __future__ import annotations
 
 import functools
-import operator
+from math import prod
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from ..ir.node import Node, call
 from ._build import (
     BOOL,
     INT,
-    at,
     axis_of,
     both,
     cast,
@@ -23,7 +22,6 @@ from ._build import (
     flat,
     flat_unless,
     implementation,
-    insert_axis,
     iota,
     is_traced,
     move,
@@ -31,20 +29,17 @@ from ._build import (
     nonzero,
     number_as,
     opposite,
-    reduce,
     refuse_out,
     reshape,
     select,
+    shape_of,
     spread,
     spread_all,
     static_array,
     wrap,
 )
-from .shaping import flip, pick
-from .statistics import pick_along, sort_along
-
-_SHAPE_FROM_VALUES = "the size of its result depends on values that are known only when the function runs"
-
+from .ordering import pick_along
+from .shaping import pick
 
 # --- choices
 
@@ -52,8 +47,10 @@ _SHAPE_FROM_VALUES = "the size of its result depends on values that are known on
 @implementation(np.where)
 def where(condition, x=None, y=None, /):
     if x is None and y is None:
-        raise Limitation(f"np.where(condition) of a traced value is not supported: {_SHAPE_FROM_VALUES}",
-                         "Use np.where(condition, x, y), or keep the shape by multiplying with a mask.")  # fmt: skip
+        raise Limitation(
+            "np.where(condition) of a traced value is not supported: the shape of the result depends on values",
+            "Use np.where(condition, x, y), or multiply by a mask, to keep the shape.",
+        )
     if x is None or y is None:
         raise UsageValueError("either both or neither of x and y should be given")
     return select(nonzero(node_of(condition)), *spread_all(*common(x, y)))
@@ -116,7 +113,10 @@ def _between(x: Node, low, high) -> Node:
 @implementation(np.piecewise)
 def piecewise(x, condlist, funclist, *args, **kw):
     x = node_of(x)
-    conditions = condlist if isinstance(condlist, (list, tuple)) else [condlist]
+    several = isinstance(condlist, (list, tuple)) and not all(
+        isinstance(one, (bool, np.bool_)) for one in condlist
+    )
+    conditions = condlist if several or x.ndim == 0 else [condlist]
     conditions = [spread(nonzero(node_of(condition)), x.shape) for condition in conditions]
     if len(funclist) == len(conditions) + 1:
         nothing = opposite(functools.reduce(either, conditions))
@@ -212,6 +212,38 @@ def take_along_axis(arr, indices, axis=-1):
     return pick_along(spread(x, shape[:axis] + (x.shape[axis],) + shape[axis + 1 :]), index, axis)
 
 
+def _checked(index: Node, extent: int) -> Node:
+    """`index` itself; the program raises an IndexError where it is not in range(extent)."""
+    above = select(index < 0, filled(index.shape, extent, INT), index)
+    return call("gather", iota((extent,), 0), above)
+
+
+@implementation(np.unravel_index)
+def unravel_index(indices, shape, order="C"):
+    rest, shape = index_node(indices), shape_of(shape)
+    rest = _checked(rest, prod(shape))
+    results = []
+    for extent in shape[::-1] if order == "C" else shape:
+        along = filled(rest.shape, extent, INT)
+        results.append(call("remainder", rest, along))
+        rest = call("floor_divide", rest, along)
+    return tuple(results[::-1] if order == "C" else results)
+
+
+@implementation(np.ravel_multi_index)
+def ravel_multi_index(multi_index, dims, mode="raise", order="C"):
+    indices, shape = spread_all(*[index_node(index) for index in multi_index]), shape_of(dims)
+    modes = mode if isinstance(mode, tuple) else (mode,) * len(shape)
+    if not len(indices) == len(shape) == len(modes):
+        raise UsageValueError(f"parameter multi_index must be a sequence of length {len(shape)}")
+    result = None
+    terms = list(zip(indices, shape, modes, strict=True))
+    for index, extent, how in terms if order == "C" else terms[::-1]:
+        index = _checked(index, extent) if how == "raise" else _wrapped(index, extent, how)
+        result = index if result is None else result * extent + index
+    return result
+
+
 @implementation(np.compress)
 def compress(condition, a, axis=None, out=None):
     refuse_out(out)
@@ -235,144 +267,3 @@ def _true_places(mask: np.ndarray, extent: int) -> np.ndarray:
     if places.size and places[-1] >= extent:
         raise UsageValueError(f"the condition is true at {places[-1]}, outside of an axis of size {extent}")
     return places
-
-
-# --- sorting
-
-
-@implementation(np.sort)
-def sort(a, axis=-1, kind=None, order=None, *, stable=None):
-    x, axis = flat_unless(_sortable(a, order), axis)
-    return cast(sort_along(x, axis), BOOL) if node_of(a).dtype == BOOL else sort_along(x, axis)
-
-
-@implementation(np.argsort)
-def argsort(a, axis=-1, kind=None, order=None, *, stable=None):
-    """Always stable: equal elements keep their order, which NumPy promises for kind="stable" only."""
-    x, axis = flat_unless(_sortable(a, order), axis)
-    return call("argsort", x, axis=axis)
-
-
-def _sortable(a, order) -> Node:
-    if order is not None:
-        raise UsageValueError("Cannot specify order when the array has no fields.")
-    x = node_of(a)
-    return cast(x, np.int8) if x.dtype == BOOL else x
-
-
-@implementation(np.partition)
-def partition(a, kth, axis=-1, kind="introselect", order=None):
-    """Sorted: every sorted array is partitioned."""
-    return sort(a, axis, order=order)
-
-
-@implementation(np.argpartition)
-def argpartition(a, kth, axis=-1, kind="introselect", order=None):
-    return argsort(a, axis, order=order)
-
-
-@implementation(np.lexsort)
-def lexsort(keys, axis=-1):
-    keys = [_sortable(key, None) for key in keys]
-    if not keys:
-        raise UsageTypeError("need sequence of keys with len > 0 in lexsort")
-    axis = axis_of(axis, keys[0].ndim)
-    order = call("argsort", keys[0], axis=axis)
-    for key in keys[1:]:
-        order = pick_along(order, call("argsort", pick_along(key, order, axis), axis=axis), axis)
-    return order
-
-
-# --- searching
-
-
-def _precedes(x: Node, y: Node) -> Node:
-    """x comes before y in NumPy's order, where nan is last."""
-    if x.dtype.kind != "f":
-        return x < y
-    return either(x < y, both(call("isnan", y), opposite(call("isnan", x))))
-
-
-def search(ordered: Node, values: Node, side: str) -> Node:
-    """How many elements of the sorted 1-d `ordered` come before each value (side "left") or not after it ("right").
-
-    Bisection, one gather for each halving: with len = high - low, `low` moves up where the element in the middle
-    counts. The number of steps depends on the shape alone, so it is one graph.
-    """
-    n = ordered.shape[0]
-    low = filled(values.shape, 0, INT)
-    high = filled(values.shape, n, INT)
-    for _ in range(n.bit_length()):
-        middle = call("right_shift", low + high, filled(values.shape, 1, INT))
-        found = call("gather", ordered, call("minimum", middle, filled(values.shape, n - 1, INT)))
-        counts = opposite(_precedes(values, found)) if side == "right" else _precedes(found, values)
-        open_ = low < high
-        low, high = (
-            select(both(open_, counts), middle + 1, low),
-            select(both(open_, opposite(counts)), middle, high),
-        )
-    return low
-
-
-@implementation(np.searchsorted)
-def searchsorted(a, v, side="left", sorter=None):
-    if side not in ("left", "right"):
-        raise UsageValueError(f"side must be 'left' or 'right', not {side!r}")
-    ordered, values = common(a, v)
-    if ordered.ndim != 1:
-        raise UsageValueError(
-            f"np.searchsorted: the first argument must be 1-d, its shape is {ordered.shape}"
-        )
-    if ordered.dtype == BOOL:
-        ordered, values = cast(ordered, np.int8), cast(values, np.int8)
-    if sorter is not None:
-        ordered = call("gather", ordered, index_node(sorter))
-    return search(ordered, values, side)
-
-
-@implementation(np.digitize)
-def digitize(x, bins, right=False):
-    """Traced bins must be monotonic; that is not checked."""
-    values, edges = node_of(x), node_of(bins)
-    values, edges = common(values, edges)
-    if edges.ndim != 1:
-        raise UsageValueError(f"np.digitize: bins must be 1-d, their shape is {edges.shape}")
-    if not is_traced(bins):
-        steps = np.diff(np.asarray(bins))
-        if not ((steps >= 0).all() or (steps <= 0).all()):
-            raise UsageValueError("bins must be monotonically increasing or decreasing")
-    n = edges.shape[0]
-    side = "left" if right else "right"
-    up = search(edges, values, side)
-    if n < 2:
-        return up
-    down = n - search(flip(edges), values, side)
-    rising = call("less_equal", at(edges, 0, 0), at(edges, 0, -1))
-    return select(rising, up, down)
-
-
-@implementation(np.isin)
-def isin(element, test_elements, assume_unique=False, invert=False, *, kind=None):
-    x, tests = common(element, test_elements)
-    tests = flat(tests)
-    found = equal(insert_axis(x, x.ndim), reshape(tests, (1,) * x.ndim + tests.shape))
-    found = reduce("reduce_max", found, (x.ndim,)) if tests.shape[0] else filled(x.shape, False, BOOL)
-    return opposite(found) if invert else found
-
-
-@implementation(np.bincount)
-def bincount(x, /, weights=None, minlength=0):
-    places = static_array(x, "the bins of np.bincount")
-    if weights is None:
-        return node_of(np.bincount(places, minlength=minlength))
-    w = cast(node_of(weights), np.float64)
-    if places.ndim != 1 or w.shape != places.shape:
-        raise UsageValueError(
-            f"np.bincount: weights of shape {w.shape} do not match x of shape {places.shape}"
-        )
-    if places.size and (places.dtype.kind not in "iu" or places.min() < 0):
-        raise UsageValueError("np.bincount: x must be of non-negative integers")
-    bins = max(operator.index(minlength), int(places.max()) + 1 if places.size else 0)
-    if not places.size:
-        return filled((bins,), 0, np.float64)
-    return call("scatter_add", filled((bins,), 0, np.float64), w, node_of(places.astype(np.int64)))

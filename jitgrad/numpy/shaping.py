@@ -267,8 +267,8 @@ _MOST_RUNS = 16
 
 
 def pick(x: Node, axis: int, places: np.ndarray) -> Node:
-    """x[places] along `axis` for plain non-negative places: a join of strided pieces where there are few, as a gather
-    costs an index per element and its gradient a scatter."""
+    """x[places] along `axis` for plain non-negative places: a join of strided pieces where they are few, as a
+    gather costs an index per element and its gradient a scatter."""
     runs = _runs(places)
     if len(runs) > _MOST_RUNS:
         taken = call("gather", move(x, (axis,), (0,)), node_of(np.ascontiguousarray(places, np.int64)))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ..config import config
 from ..ir.graph import Graph
+from .fuel import limited
 from .products import expand_products
 from .simplify import simplify
 from .views import lift_broadcasts, sink_views
@@ -27,12 +28,14 @@ def pass_names() -> tuple[str, ...]:
 
 
 def optimize(graph: Graph, observe: Callable[[str, Graph, float], None] | None = None) -> Graph:
-    """`graph` after every pass that `config.skip` does not name; `observe(name, graph, seconds)` sees each result."""
-    for name, run in PASSES:
-        if name in config.skip:
-            continue
-        started = time.perf_counter()
-        graph = run(graph)
-        if observe is not None:
-            observe(name, graph, time.perf_counter() - started)
+    """`graph` after every pass that `config.skip` does not name, with as many rewrites as `config.fuel` allows;
+    `observe("pass:<name>", graph, seconds)` sees each result."""
+    with limited(config.fuel):
+        for name, run in PASSES:
+            if name in config.skip:
+                continue
+            started = time.perf_counter()
+            graph = run(graph)
+            if observe is not None:
+                observe("pass:" + name, graph, time.perf_counter() - started)
     return graph

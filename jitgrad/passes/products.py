@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..ir.graph import Graph
 from ..ir.node import Node, call
 from ..ops.shape import broadcast, reshape, transpose
+from .fuel import spend
 
 
 def expand_products(graph: Graph) -> Graph:
@@ -17,7 +18,7 @@ def _expanded(node: Node) -> Node:
     a, b = node.operands
     *batch, rows, terms = a.shape
     columns = b.shape[-1]
-    if rows != 1 and columns != 1 and terms != 1:
+    if rows != 1 and columns != 1 and terms != 1 or not spend():
         return node
     # c[.., i, j] = sum_k a[.., i, k] b[.., k, j], over the domain (.., i, j, k) without its extents of 1
     ndim = len(batch)

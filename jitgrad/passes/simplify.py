@@ -14,6 +14,7 @@ from ..ir.node import Node, call, constant_value, full
 from ..ir.primitive import Scalar
 from ..ops import masked_product
 from ..ops import shape as shapes
+from .fuel import spend
 
 Rule = Callable[[Node], Node | None]
 RULES: dict[str, list[Rule]] = {}
@@ -37,7 +38,7 @@ def simplify_node(node: Node) -> Node:
         changed = False
         for rewrite in RULES.get(node.primitive.name, ()):
             smaller = rewrite(node)
-            if smaller is not None and smaller is not node:
+            if smaller is not None and smaller is not node and spend():
                 node, changed = smaller, True
                 break
     return node

@@ -6,6 +6,7 @@ from ..ir.graph import Graph, with_operands
 from ..ir.node import Node, apply, blamed_on, constant_value
 from ..ir.primitive import Library, View
 from ..ops.shape import broadcast
+from .fuel import spend
 from .simplify import is_arithmetic, simplify_node
 
 
@@ -19,6 +20,8 @@ def _lifted(node: Node) -> Node:
         return node
     smaller = {(o.operands[0].shape, o.params["axes"]) for o in node.operands if _repeats(o)}
     if len(smaller) != 1 or not all(_repeats(o) or constant_value(o) is not None for o in node.operands):
+        return node
+    if not spend():
         return node
     ((shape, axes),) = smaller
     operands = [o.operands[0] if _repeats(o) else _shrunk(o, shape) for o in node.operands]
@@ -58,7 +61,7 @@ def sink_views(graph: Graph) -> Graph:
         elif isinstance(node.primitive.code, View) and not _read_by_library(users[node]):
             views = _private_views(node, is_private)
             if views and is_arithmetic(producer := views[0].operands[0]) and is_private(producer):
-                if producer not in chains:
+                if producer not in chains and spend():
                     chains[producer], applied[node] = views, producer
     return _rebuilt(graph, chains, applied) if chains else graph
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import ctypes
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from ..lowering.plan import KernelStep, Plan, RoutineStep, Slot, make_plan
 from ..passes.pipeline import optimize
 from . import machine
 from .executable import Executable
+from .observe import Observer, configured_observer
 
 _CACHED_KERNELS = 4096
 
@@ -61,21 +62,31 @@ CODE = CodeCache(_CACHED_KERNELS)
 def compile_graph(graph: Graph, layouts: Sequence[tuple[int, ...] | None] | None = None) -> Executable:
     """An executable for `graph`; `layouts[k]` gives the strides, in elements, of an input that is not C-ordered."""
     with interning():
-        return link(plan_graph(graph, layouts))
+        observe = configured_observer()
+        return link(plan_graph(graph, layouts, observe), observe)
 
 
-def plan_graph(graph: Graph, layouts: Sequence[tuple[int, ...] | None] | None = None) -> Plan:
+def plan_graph(
+    graph: Graph, layouts: Sequence[tuple[int, ...] | None] | None = None, observe: Observer | None = None
+) -> Plan:
     """The passes, and the plan of what they make of `graph`."""
-    optimized = optimize(graph)
+    if observe is not None:
+        observe("traced", graph)
+    optimized = optimize(graph, observe)
     given = layouts or [None] * len(graph.inputs)
     strides = {node: layout for node, layout in zip(optimized.inputs, given, strict=True) if layout is not None}
-    return make_plan(optimized, strides, lambda step: scratch_bytes(step, machine.host()))
+    started = time.perf_counter()
+    plan = make_plan(optimized, strides, lambda step: scratch_bytes(step, machine.host()))
+    if observe is not None:
+        observe("optimized", optimized)
+        observe("plan", plan, time.perf_counter() - started)
+    return plan
 
 
-def link(plan: Plan) -> Executable:
+def link(plan: Plan, observe: Observer | None = None) -> Executable:
     """Compiles what is not compiled yet, and lays out the words and the table of calls that the driver reads."""
     keys = {step.kernel if isinstance(step, KernelStep) else native_symbol(step) for step in plan.steps}
-    code = compiled_for(keys - {None} | {DRIVER_SYMBOL})
+    code = compiled_for(keys - {None} | {DRIVER_SYMBOL}, observe)
     errors = threading.local()
     arena = len(plan.graph.inputs) + len(plan.graph.outputs)
     words: list[int] = []
@@ -104,20 +115,26 @@ def _driver(address: int):
     return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(address)
 
 
-def compiled_for(keys: set) -> dict[Kernel | str, Compiled]:
+def compiled_for(keys: set, observe: Observer | None = None) -> dict[Kernel | str, Compiled]:
     """The compiled form of each kernel or named routine; kernels not compiled yet are compiled together."""
     found = {key: CODE.get(key) for key in keys}
     missing = [key for key, compiled in found.items() if compiled is None]
     for group in ([key for key in missing if isinstance(key, Kernel)], *([key] for key in missing if isinstance(key, str))):
         if group:
-            found |= _compile(group)
+            found |= _compile(group, observe)
     return found
 
 
-def _compile(keys: list) -> dict[Kernel | str, Compiled]:
+def _compile(keys: list, observe: Observer | None) -> dict[Kernel | str, Compiled]:
     """Compiles one module: some kernels, or one routine."""
+    started = time.perf_counter()
     text, symbols = module_text(keys) if isinstance(keys[0], Kernel) else (_routine_text(keys[0]), keys)
-    code = machine.compile_text(text, symbols, optimize=isinstance(keys[0], Kernel))
+    emitted = time.perf_counter()
+    assembly = observe is not None and observe.wants("asm")
+    code = machine.compile_text(text, symbols, assembly, optimize=isinstance(keys[0], Kernel))
+    if observe is not None:
+        observe("llvm", text, emitted - started)
+        observe("asm", code.assembly or "", time.perf_counter() - emitted)
     found = {key: Compiled(code.addresses[symbol], code) for key, symbol in zip(keys, symbols, strict=True)}
     for key, compiled in found.items():
         CODE.put(key, compiled)

@@ -51,12 +51,11 @@ class Dispatcher:
     def __call__(self, source: Source, args: tuple, kwargs: dict) -> Any:
         """The result of the call."""
         program = self.last
-        if program is not None and not kwargs and program.options is config.options():
-            if program.native is not None:
-                result = program.native(*args)
-                if result is not NotImplemented:
-                    return result
-            arrays = program.match(args)
+        if program is not None and program.options is config.options():
+            result = program.fast(args, kwargs)
+            if result is not NotImplemented:
+                return result
+            arrays = None if kwargs else program.match(args)
             if arrays is not None:
                 captured = program.guards.current()
                 if captured is not None:

@@ -51,12 +51,17 @@ _OBJECTS = ("jg.array_type", "jg.not_implemented")
 def input_words(kind: type, dtype: np.dtype, shape: tuple[int, ...]) -> list[int]:
     """What the record says of one input: an ndarray, or an object of a scalar type (float, np.float64, ...)."""
     if kind is np.ndarray:
-        return [id(np.ndarray), id(dtype), len(shape), *shape]
+        return [id(np.ndarray), _dtype_address(dtype), len(shape), *shape]
     return [id(kind), 0, 0]
 
 
+def _dtype_address(dtype: np.dtype) -> int:
+    """The address of the one object that arrays of this dtype ordinarily share; it is never freed."""
+    return id(np.dtype(dtype.type))
+
+
 def output_words(dtype: np.dtype, shape: tuple[int, ...]) -> list[int]:
-    return [id(dtype), len(shape), *shape]
+    return [_dtype_address(dtype), len(shape), *shape]
 
 
 def record(inputs: list[list[int]], outputs: list[list[int]], table: np.ndarray, arena: int, release_gil: bool) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import tree
 from ..config import Options
 from ..errors import Limitation
 from ..frontend.function import Output, Traced
@@ -15,6 +16,7 @@ from ..ir import interpret
 from ..ir.graph import Graph
 from ..ir.node import Interning, interning
 from .compile import compile_graph
+from .executable import Executable
 from .signature import Signature, layout_of
 
 TIERS = ("auto", "compile", "interpret")
@@ -80,11 +82,14 @@ def _has_native_code(graph: Graph) -> bool:
 class Program:
     """What one signature's calls run.
 
-    `native`, where there is one, is a callable that takes the call's own arguments and returns the result, or
-    NotImplemented when the arguments are not those it was made for; it is asked first.
+    `native`, once the graph is compiled, is a builtin that takes the leaves of the arguments, then the captured arrays,
+    and gives the outputs, or NotImplemented when its arguments are not those it was made for.
     """
 
-    __slots__ = ("guards", "runner", "output", "options", "plain", "native", "scalars", "single", "repeatable")
+    __slots__ = (
+        "guards", "runner", "output", "options", "plain", "scalars", "single", "repeatable",
+        "native", "structure", "kinds", "unguarded", "direct", "settled",
+    )  # fmt: skip
 
     def __init__(self, traced: Traced, call: Signature, plain: tuple | None, options: Options, tier: str):
         layouts = (*call.layouts, *(layout_of(array) for array in traced.guards.ready_arrays()))
@@ -92,10 +97,45 @@ class Program:
         self.guards: Guards = traced.guards
         self.output: Output = traced.output
         self.options, self.plain = options, plain
-        self.native: Any = None
         self.repeatable = traced.repeatable
         self.scalars = tuple(k for k, node in enumerate(traced.graph.outputs) if node.aval.shape == ())
         self.single = traced.output.places == (0,) and traced.output.structure.is_leaf()
+        self.native: Any = None
+        self.structure, self.kinds = call.structure, call.kinds
+        self.unguarded = traced.guards.are_none()
+        self.direct = self.single or is_flat_tuple(traced.output)
+        self.settled = call.kinds is None
+
+    def fast(self, args: tuple, kwargs: dict) -> Any:
+        """The result, by the native function alone; NotImplemented where the long way must be gone."""
+        native = self.native
+        if native is None:
+            return NotImplemented
+        leaves: Sequence = args
+        if self.plain is None or kwargs:
+            leaves, structure = tree.flatten((args, kwargs))
+            if structure != self.structure:
+                return NotImplemented
+        if self.unguarded:
+            result = native(*leaves)
+        else:
+            captured = self.guards.current()
+            if captured is None:
+                return NotImplemented
+            result = native(*leaves, *captured)
+        if self.direct or result is NotImplemented:
+            return result
+        return self.output.build(result if len(self.runner.graph.outputs) > 1 else (result,))
+
+    def _settle(self) -> None:
+        """Makes the native function, once there is compiled code and everything lies in C order."""
+        runner = self.runner
+        if type(runner.executable) is not Executable:
+            return
+        self.settled = True
+        captured = len(runner.graph.inputs) - len(self.kinds)
+        if runner.graph.outputs and all(layout is None for layout in runner.layouts):
+            self.native = runner.executable.native([*self.kinds, *[np.ndarray] * captured])
 
     def match(self, args: tuple) -> list | None:
         """The inputs' arrays if `args` are plain arrays and floats exactly as the program was made for."""
@@ -123,12 +163,20 @@ class Program:
     def run(self, arrays: Sequence[np.ndarray]) -> Any:
         """The function's result; `arrays` are the arguments' and the captured ones."""
         outputs = self.runner(arrays)
+        if not self.settled:
+            self._settle()
         if self.single:
             output = outputs[0]
             return output[()] if self.scalars else output
         for k in self.scalars:
             outputs[k] = outputs[k][()]
         return self.output.build(outputs)
+
+
+def is_flat_tuple(output: Output) -> bool:
+    """Whether the function returned a tuple of all outputs in order, several of them."""
+    count = len(output.places)
+    return count > 1 and output.places == tuple(range(count)) and output.structure == tree.flatten((0,) * count)[1]
 
 
 def plain_arguments(args: tuple, kwargs: dict) -> tuple | None:

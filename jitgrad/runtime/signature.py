@@ -26,6 +26,7 @@ class Signature(NamedTuple):
     structure   of (args, kwargs)
     arrays      the inputs' values, in order, in native byte order and aligned
     layouts     per input None (C order) or its element strides
+    kinds       per input the type of the object that was passed; None as soon as some leaf is no input
     """
 
     key: tuple
@@ -33,6 +34,7 @@ class Signature(NamedTuple):
     structure: Any
     arrays: list[np.ndarray]
     layouts: list[tuple[int, ...] | None]
+    kinds: list[type] | None
 
 
 class Identity:
@@ -80,7 +82,8 @@ def signature(args: tuple, kwargs: dict, name_leaf: Callable[[int], str]) -> Sig
         else:
             keys.append(static_key(leaf, lambda k=index: name_leaf(k)))
             leaves.append(leaf.value if kind is Static else leaf)
-    return Signature(tuple(keys), leaves, structure, arrays, layouts)
+    kinds = list(map(type, raw)) if len(arrays) == len(raw) else None
+    return Signature(tuple(keys), leaves, structure, arrays, layouts, kinds)
 
 
 def ready(value: np.ndarray | np.generic, name: Callable[[], str]) -> np.ndarray:

@@ -121,7 +121,7 @@ def scale_by_power(significand: Lane, k_bits: Lane) -> Lane:
 
 
 def exp_parts(x: Lane, x_low: Lane) -> tuple[Lane, Lane, Lane]:
-    """(high, low, bits of k), exp(x + x_low) = 2**k (high + low), for x within ``exp_low .. exp_high`` and |x_low| small."""
+    """(high, low, bits of k), exp(x + x_low) = 2**k (high + low), for x within the clamp, |x_low| small."""
     k_bits, r, r_low = reduce_argument(x)
     r, rest = expm1_pair(*fast_two_sum(r, r_low + x_low))
     high, low = fast_two_sum(1.0, r)
@@ -154,7 +154,7 @@ def exp2(x: Lane) -> Lane:
 
 
 def expm1(x: Lane) -> Lane:
-    """e**x - 1 = 2**k expm1(r) + (2**k - 1), computed at half scale so that k = bias + 1 does not overflow."""
+    """e**x - 1 = 2**k expm1(r) + (2**k - 1), at half scale so that k = bias + 1 does not overflow."""
     limits = _LIMITS[x.format]
     k_bits, r, r_low = reduce_argument(at_least(at_most(x, limits.exp_high), limits.minus_one))
     high, rest = expm1_pair(r, r_low)
@@ -199,7 +199,7 @@ def sigmoid(x: Lane) -> Lane:
 def _hyperbolic(x: Lane) -> tuple[Lane, Lane, Lane, Lane, Lane]:
     """(up, down, r, sinh(r) - r, cosh(r) - 1) with |x| = k ln 2 + r, up = 2**(k-2), down = 2**(-k-2).
 
-    With sum, difference = up +- down,  from exp(+-x) = 2**+-k (cosh r +- sinh r), with no division,
+    With sum, difference = up +- down, from exp(+-x) = 2**+-k (cosh r +- sinh r), with no division,
     sinh(x) / 2 = difference cosh(r) + sum sinh(r) and cosh(x) / 2 = sum cosh(r) + difference sinh(r).
     """
     form = x.format
@@ -214,7 +214,7 @@ def _hyperbolic(x: Lane) -> tuple[Lane, Lane, Lane, Lane, Lane]:
 
 
 def _sum_of_products(up: Lane, down: Lane, a_rest: Lane, r: Lane, r_rest: Lane) -> Lane:
-    """(up + down) (1 + a_rest) + (up - down) (r + r_rest), rounded about once, for |r| < 0.35 and |down| <= up."""
+    """(up + down) (1 + a_rest) + (up - down) (r + r_rest), rounded about once; |r| < 0.35, |down| <= up."""
     a, b = up + down, up - down
     a_low = down - (a - up)
     product, product_error = two_product(b, r)

@@ -123,7 +123,7 @@ def digamma(x: Lane) -> Lane:
 
 
 def _digamma_positive(x: Lane) -> Lane:
-    """Recurrence psi(x) = psi(x - 1) + 1 / (x - 1) down to [1, 2), its sum as one fraction, or the asymptotic series."""
+    """psi(x) = psi(x - 1) + 1 / (x - 1) down to [1, 2), the sum as one fraction, or the asymptotic series."""
     whole = floor(x)
     numerator, denominator = x.like(0.0), x.like(1.0)
     for step in range(1, 8):

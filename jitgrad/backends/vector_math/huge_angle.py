@@ -30,8 +30,11 @@ _TWO_OVER_PI_WORDS = (
     0xF0CFBC209AF4361D,
 )  # fmt: skip
 _HALF_PI = (float.fromhex("0x1.921fb54442d18p+0"), float.fromhex("0x1.1a62633145c07p-54"))
-_I32, _I64, _I128 = ir.IntType(32), ir.IntType(64), ir.IntType(128)
+_I64, _I128 = ir.IntType(64), ir.IntType(128)
 _UNUSED_WIDTH = 64
+
+# (n, r, r_low) -> a function of n pi/2 + r + r_low.
+TurnedFormula = Callable[[Lane, Lane, Lane], Lane]
 
 
 class _Attributes(ir.values.FunctionAttributes):
@@ -86,40 +89,40 @@ def _reduce(x: Lane) -> tuple[Lane, Lane, Lane]:
     turn = _fraction_of_turn(builder, fabs(x).value)
     n = builder.lshr(builder.add(turn, _I128(1 << 125)), _I128(126))
     fraction = builder.sub(turn, builder.shl(n, _I128(126)))
-    parts = []
-    for shift, extend in (
-        (96, builder.sitofp),
-        (64, builder.uitofp),
-        (32, builder.uitofp),
-        (0, builder.uitofp),
-    ):
-        word = builder.trunc(builder.lshr(fraction, _I128(shift)), _I32)
-        parts.append(Lane(builder, extend(word, FLOAT64.float_type)) * 2.0 ** (shift - 126))
+    top = builder.trunc(builder.lshr(fraction, _I128(64)), _I64)
+    bottom = builder.trunc(fraction, _I64)
+    # 53 signed bits, 53 bits and 22 bits: each a float64 exactly.
+    straddling = builder.or_(
+        builder.shl(builder.and_(top, _I64(0x7FF)), _I64(42)), builder.lshr(bottom, _I64(22))
+    )
+    words = builder.ashr(top, _I64(11)), straddling, builder.and_(bottom, _I64(0x3FFFFF))
+    parts = [
+        Lane(builder, builder.sitofp(word, FLOAT64.float_type)) * 2.0 ** (shift - 126)
+        for word, shift in zip(words, (75, 22, 0), strict=True)
+    ]
     high, low = fast_two_sum(parts[0], parts[1])
-    high, lower = fast_two_sum(high, parts[2])
-    high, low = fast_two_sum(high, low + (lower + parts[3]))
+    high, low = fast_two_sum(high, low + parts[2])
     r, error = two_product(high, _HALF_PI[0])
     r, r_low = fast_two_sum(r, fma(low, _HALF_PI[0], fma(high, _HALF_PI[1], error)))
     return Lane(builder, builder.trunc(n, _I64)), r, r_low
 
 
-def _huge_function(
-    module: ir.Module, name: str, formula: Callable[[Lane, Lane, Lane], Lane], odd: bool
-) -> ir.Function:
-    """``double jitgrad.huge.NAME(double)`` in the module, made at first use."""
-    full_name = f"jitgrad.huge.{name}"
-    if full_name in module.globals:
-        return module.globals[full_name]
+def _huge_function(module: ir.Module, formula: TurnedFormula) -> ir.Function:
+    """``double f(double x, i64 turns)``, formula(n + turns, r, r_low), in the module; made at first use."""
+    name = f"jitgrad.huge.{formula.__name__}"
+    if name in module.globals:
+        return module.globals[name]
     double = FLOAT64.float_type
-    function = ir.Function(module, ir.FunctionType(double, [double]), full_name)
+    function = ir.Function(module, ir.FunctionType(double, [double, _I64]), name)
     function.linkage = "internal"
-    function.attributes = _predicable_attributes(module, full_name)
+    function.attributes = _predicable_attributes(module, name)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    x = Lane(builder, function.args[0])
+    x, turns = (Lane(builder, argument) for argument in function.args)
     n, r, r_low = _reduce(x)
-    result = formula(n, r, r_low)
-    if odd:
-        result = where(x < 0.0, -result, result)
+    negative = x < 0.0
+    # f(-x): reflect the reduced angle, -(n pi/2 + r) = -n pi/2 - r, before the turns are added.
+    n, r, r_low = where(negative, n.like(0) - n, n), where(negative, -r, r), where(negative, -r_low, r_low)
+    result = formula(n + turns, r, r_low)
     builder.ret(where(fabs(x) < math.inf, result, math.nan).value)
     return function
 
@@ -127,8 +130,9 @@ def _huge_function(
 def _predicable_attributes(module: ir.Module, name: str) -> _Attributes:
     """Attributes that let the loop vectoriser keep the call: scalar, one conditional call a lane.
 
-    The vectoriser refuses a loop with a call that has no vector variant, and speculates a pure call that has unmasked ones.  A
-    declared masked variant of a width that no loop uses makes it predicate the scalar call instead.
+    The vectoriser refuses a loop with a call that has no vector variant, and speculates a pure call that has
+    unmasked ones.  A declared masked variant of a width that no loop uses makes it predicate the scalar call
+    instead.
     """
     attributes = _Attributes(["cold", "noinline", "nounwind", "willreturn", "nofree", "memory(none)"])
     if module.triple.startswith("nvptx"):
@@ -136,7 +140,7 @@ def _predicable_attributes(module: ir.Module, name: str) -> _Attributes:
     variant = "jitgrad.huge.unused_variant"
     if variant not in module.globals:
         _declare_variant(module, variant)
-    mapping = f'"vector-function-abi-variant"="_ZGV_LLVM_M{_UNUSED_WIDTH}v_{name}({variant})"'
+    mapping = f'"vector-function-abi-variant"="_ZGV_LLVM_M{_UNUSED_WIDTH}vv_{name}({variant})"'
     attributes._known = attributes._known | {mapping}
     attributes.add(mapping)
     return attributes
@@ -144,29 +148,27 @@ def _predicable_attributes(module: ir.Module, name: str) -> _Attributes:
 
 def _declare_variant(module: ir.Module, name: str) -> None:
     """Declare the variant, never called, and keep the declaration alive until the vectoriser has run."""
-    vector = ir.VectorType(FLOAT64.float_type, _UNUSED_WIDTH)
-    function = ir.Function(
-        module, ir.FunctionType(vector, [vector, ir.VectorType(ir.IntType(1), _UNUSED_WIDTH)]), name
+    vector, turns, mask = (
+        ir.VectorType(kind, _UNUSED_WIDTH) for kind in (FLOAT64.float_type, _I64, ir.IntType(1))
     )
+    function = ir.Function(module, ir.FunctionType(vector, [vector, turns, mask]), name)
     kind = ir.ArrayType(ir.PointerType(), 1)
     used = ir.GlobalVariable(module, kind, "llvm.compiler.used")
     used.linkage, used.section = "appending", "llvm.metadata"
     used.initializer = ir.Constant(kind, [function])
 
 
-def replace_when_huge(
-    x: Lane, usual: Lane, bound: float, name: str, formula: Callable[[Lane, Lane, Lane], Lane], odd: bool
-) -> Lane:
-    """``usual`` where |x| <= bound, else what ``formula(n, r, r_low)`` makes of the exactly reduced argument.
+def replace_when_huge(x: Lane, usual: Lane, bound: float, formula: TurnedFormula, turns: int = 0) -> Lane:
+    """``usual`` where |x| <= bound, else ``formula(n + turns, r, r_low)`` of the exactly reduced argument.
 
     Opens a basic block: the builder stands in a new block afterwards.
     """
     builder = x.builder
-    function = _huge_function(builder.module, name, formula, odd)
+    function = _huge_function(builder.module, formula)
     before = builder.block
     huge = fabs(x) > bound
     with builder.if_then(_any(huge)):
-        rare = _lane_by_lane(function, x, huge, usual)
+        rare = _lane_by_lane(function, x, _I64(turns), huge, usual)
         after = builder.block
     merged = builder.phi(x.type)
     merged.add_incoming(usual.value, before)
@@ -182,18 +184,18 @@ def _any(condition: Lane) -> ir.Value:
     return condition.builder.icmp_unsigned("!=", condition.builder.bitcast(condition.value, bits), bits(0))
 
 
-def _lane_by_lane(function: ir.Function, x: Lane, huge: Lane, usual: Lane) -> Lane:
+def _lane_by_lane(function: ir.Function, x: Lane, turns: ir.Constant, huge: Lane, usual: Lane) -> Lane:
     """`function` of x in double precision, rounded to x's, where `huge`; `usual` elsewhere."""
     builder = x.builder
     wide = x if x.format is FLOAT64 else x.widened()
     if not isinstance(x.type, ir.VectorType):
-        rare = Lane(builder, builder.call(function, [wide.value]))
+        rare = Lane(builder, builder.call(function, [wide.value, turns]))
         return rare if x.format is FLOAT64 else rare.narrowed()
     wide = where(huge, wide, 2.0**60)  # the reduction reads outside its table for small angles
     result = ir.Constant(wide.type, ir.Undefined)
     for index in range(x.type.count):
         place = ir.IntType(32)(index)
-        lane = builder.call(function, [builder.extract_element(wide.value, place)])
+        lane = builder.call(function, [builder.extract_element(wide.value, place), turns])
         result = builder.insert_element(result, lane, place)
     rare = Lane(builder, result)
     return where(huge, rare if x.format is FLOAT64 else rare.narrowed(), usual)

@@ -96,7 +96,7 @@ def arctan(x: Lane) -> Lane:
 
 
 def _scaled_magnitudes(y: Lane, x: Lane) -> Pair:
-    """|y|, |x| times a common power of two away from overflow and underflow; infinities become 1 against 0."""
+    """|y|, |x| times a common power of two that avoids overflow and underflow; infinity becomes 1 to 0."""
     y, x = fabs(y), fabs(x)
     y_infinite, x_infinite = y.equals(math.inf), x.equals(math.inf)
     finite_y = where(y_infinite, 1.0, where(x_infinite, 0.0, y))
@@ -135,7 +135,10 @@ def arctan2(y: Lane, x: Lane) -> Lane:
 
 
 def _arcsin_terms(x: Lane) -> tuple[Lane, Lane, Lane]:
-    """(|x| > 1/2, s, asin(s) - s) with s = x, or sqrt((1 - |x|) / 2) where |x| > 1/2, its rounding error in the last part."""
+    """(|x| > 1/2, s, asin(s) - s) with s = x, or s = sqrt((1 - |x|) / 2) where |x| > 1/2.
+
+    The rounding error of the root is part of the last value.
+    """
     magnitude = fabs(x)
     far = magnitude > 0.5
     square = where(far, fma(magnitude, -0.5, 0.5), x * x)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from llvmlite import ir
 
@@ -29,7 +30,7 @@ class Format:
 
     @property
     def rounding_shift(self) -> float:
-        """1.5 * 2**p: adding it rounds a small number to an integer and leaves that integer in the low bits."""
+        """1.5 * 2**p: adding it rounds a small number to an integer, whose bits are the low bits."""
         return 1.5 * 2.0**self.fraction_bits
 
     @property
@@ -67,7 +68,7 @@ _INT_OPERATIONS = {
     ">>": "lshr",
 }
 
-Number = "Lane | float | int"
+Number: TypeAlias = "Lane | float | int"
 
 
 def element_of(kind: ir.Type) -> ir.Type:
@@ -97,7 +98,8 @@ class Lane:
     """An LLVM value (float, integer or i1; a scalar, or a vector of them) together with the builder that
     receives the operations on it.
 
-    Comparisons are the ordered ones (false when an operand is nan) and give an i1 lane; ``>>`` is the logical shift.
+    Comparisons are the ordered ones (false when an operand is nan) and give an i1 lane; ``>>`` is the
+    logical shift.
     """
 
     __slots__ = ("builder", "value")
@@ -250,7 +252,7 @@ def copysign(magnitude: Lane, sign: Lane) -> Lane:
 
 def where(condition: Lane, chosen: Number, otherwise: Number) -> Lane:
     """``chosen`` where the condition holds, else ``otherwise``; at least one of the two is a lane."""
-    model = chosen if isinstance(chosen, Lane) else otherwise
+    model = next(operand for operand in (chosen, otherwise) if isinstance(operand, Lane))
     operands = (model.like(chosen).value, model.like(otherwise).value)
     return Lane(condition.builder, condition.builder.select(condition.value, *operands))
 

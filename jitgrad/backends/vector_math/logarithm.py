@@ -80,7 +80,7 @@ def split_normal(x: Lane) -> tuple[Lane, Lane]:
 
 
 def split_exponent(x: Lane) -> tuple[Lane, Lane]:
-    """(k as a float, m) with x = 2**k m, sqrt(1/2) <= m < sqrt(2), for a positive finite x, subnormal or not."""
+    """(k as a float, m), x = 2**k m, sqrt(1/2) <= m < sqrt(2), for a positive finite x, subnormal or not."""
     form = x.format
     tiny = x < form.smallest_normal
     lift = form.fraction_bits + 2
@@ -152,8 +152,9 @@ def log_one_plus(t: Lane, t_low: Lane | float = 0.0, extra_k: Lane | float = 0.0
     """log(1 + t + t_low) + extra_k ln 2 as a large and a small part, for finite t > -1 and |t_low| <= about
     ulp(t).
 
-    1 + t = u + u_low exactly, u = 2**k m.  For k = 0 the reduced argument is t itself (u may have rounded it away), else m - 1.  What
-    is left over enters to first order, divided by m = (1 + s) / (1 - s), which is expanded in s.
+    1 + t = u + u_low exactly, u = 2**k m.  For k = 0 the reduced argument is t itself (u may have rounded it
+    away), else m - 1.  What is left over enters to first order, divided by m = (1 + s) / (1 - s), which is
+    expanded in s.
     """
     form = t.format
     u, u_low = two_sum(t.like(1.0), t)
@@ -205,7 +206,7 @@ def arcsinh(x: Lane) -> Lane:
 
 
 def arccosh(x: Lane) -> Lane:
-    """log(1 + t), t = y + sqrt(y**2 + 2 y), y = x - 1, the root as a pair; log(2 x) where y**2 would overflow."""
+    """log(1 + t), t = y + sqrt(y**2 + 2 y), y = x - 1, the root a pair; log(2 x) where y**2 overflows."""
     large = x > _SQUARE_LIMIT[x.format]
     y = x - 1.0
     double = y + y

@@ -23,7 +23,7 @@ def horner(x: Lane, coefficients: Sequence[float]) -> Lane:
 
 
 def polynomial(x: Lane, coefficients: Sequence[float]) -> Lane:
-    """c0 + c1 x + c2 x**2 + ..., even and odd terms apart: half of Horner's latency for one more operation."""
+    """c0 + c1 x + c2 x**2 + ..., even and odd terms apart: half of Horner's latency, one more operation."""
     if len(coefficients) < 5:
         return horner(x, coefficients)
     square = x * x
@@ -53,7 +53,8 @@ def two_product(a: Lane, b: Number) -> Pair:
 def divide_pairs(numerator: Pair, denominator: Pair) -> Pair:
     """numerator / denominator as a pair with one division; the low part has a few correct digits.
 
-    With i = 1/d the quotient is q = n i, and the remainder n - q d, exact but for the low parts, times i corrects it.
+    With i = 1/d the quotient is q = n i; the remainder n - q d, exact but for the low parts, times i
+    corrects it.
     """
     inverse = 1.0 / denominator[0]
     quotient = numerator[0] * inverse

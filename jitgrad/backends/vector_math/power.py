@@ -53,7 +53,7 @@ _ROOTS_OF_HALF = (1.0, 0.7937005259840998, 0.6299605249474366)
 
 
 def _log_pair(x: Lane) -> Pair:
-    """log(x) of a positive finite float64 as a pair: k ln 2 + 2 s + 2/3 s**3 + s**5 P(s**2), the first three in pairs."""
+    """log(x), x positive and finite, as a pair: k ln 2 + 2 s + 2/3 s**3 in pairs, + s**5 P(s**2)."""
     k, m = logarithm.split_exponent(x)
     f = m - 1.0
     s, s_low = fast_two_sum(*divide_pairs((f, f.like(0.0)), fast_two_sum(2.0, f)))

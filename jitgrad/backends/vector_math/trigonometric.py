@@ -90,7 +90,7 @@ def cos_pair(r: Lane, r_low: Lane) -> Pair:
     return high, fma(square * square, polynomial(square, _COS[r.format]), fma(-r, r_low, error))
 
 
-def _turned_sin(n: Lane, r: Lane, r_low: Lane) -> Lane:
+def turned_sin(n: Lane, r: Lane, r_low: Lane) -> Lane:
     """sin(n pi/2 + r + r_low): sin or cos of r by the parity of n, negated by its second bit."""
     odd = (n & 1).equals(1)
     sine, cosine = sin_pair(r, r_low), cos_pair(r, r_low)
@@ -99,33 +99,30 @@ def _turned_sin(n: Lane, r: Lane, r_low: Lane) -> Lane:
     return (value.as_bits() ^ sign).as_float()
 
 
-def _turned_cos(n: Lane, r: Lane, r_low: Lane) -> Lane:
-    return _turned_sin(n + 1, r, r_low)
-
-
-def _turned_tan(n: Lane, r: Lane, r_low: Lane) -> Lane:
+def turned_tan(n: Lane, r: Lane, r_low: Lane) -> Lane:
     """tan(n pi/2 + r + r_low): sin/cos, or -cos/sin for odd n."""
     odd = (n & 1).equals(1)
     sine, cosine = fast_two_sum(*sin_pair(r, r_low)), fast_two_sum(*cos_pair(r, r_low))
-    numerator = tuple(where(odd, -c, s) for s, c in zip(sine, cosine, strict=True))
-    denominator = tuple(where(odd, s, c) for s, c in zip(sine, cosine, strict=True))
+    numerator = where(odd, -cosine[0], sine[0]), where(odd, -cosine[1], sine[1])
+    denominator = where(odd, sine[0], cosine[0]), where(odd, sine[1], cosine[1])
     quotient, correction = divide_pairs(numerator, denominator)
     return quotient + correction
 
 
 def sin(x: Lane) -> Lane:
     """Sine; opens a basic block for arguments beyond 2**45."""
-    result = _turned_sin(*_reduce(x))
+    result = turned_sin(*_reduce(x))
     result = where(x.equals(0.0), x, result)
-    return replace_when_huge(x, result, _MODERATE, "sin", _turned_sin, odd=True)
+    return replace_when_huge(x, result, _MODERATE, turned_sin)
 
 
 def cos(x: Lane) -> Lane:
     """Cosine; opens a basic block for arguments beyond 2**45."""
-    return replace_when_huge(x, _turned_cos(*_reduce(x)), _MODERATE, "cos", _turned_cos, odd=False)
+    n, r, r_low = _reduce(x)
+    return replace_when_huge(x, turned_sin(n + 1, r, r_low), _MODERATE, turned_sin, turns=1)
 
 
 def tan(x: Lane) -> Lane:
     """Tangent; opens a basic block for arguments beyond 2**45."""
-    result = where(x.equals(0.0), x, _turned_tan(*_reduce(x)))
-    return replace_when_huge(x, result, _MODERATE, "tan", _turned_tan, odd=True)
+    result = where(x.equals(0.0), x, turned_tan(*_reduce(x)))
+    return replace_when_huge(x, result, _MODERATE, turned_tan)
