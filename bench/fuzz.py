@@ -29,7 +29,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import jitgrad                                                                 # noqa: E402
+from bench.numpy_programs import Function, random_function                     # noqa: E402
 from bench.programs import Program, layout_of, random_program                  # noqa: E402
+from jitgrad.errors import Limitation, UsageError                   # noqa: E402
 from jitgrad.ir import interpret                                               # noqa: E402
 from jitgrad.ir.graph import Graph, with_operands                               # noqa: E402
 from jitgrad.ir.node import Node, fresh_input, interning                       # noqa: E402
@@ -284,6 +287,113 @@ def _without(graph: Graph, node: Node, leaf: Node) -> Graph:
     return Graph(tuple(n for n in (*graph.inputs, leaf) if n in used), outputs)
 
 
+# --- functions over NumPy
+
+STEP = 1e-4
+
+
+def run_function(seed: int) -> None:
+    """One Python function: its value and gradient through jitgrad, against NumPy, differences and forward mode."""
+    function = random_function(np.random.default_rng(seed))
+    try:
+        check_function(function, seed)
+    except Refusals:
+        raise
+    except Exception:
+        print(_shrunk_function(function, seed))
+        raise
+
+
+Refusals = (Limitation, UsageError)  # what jitgrad may answer where it cannot, in place of a wrong result
+
+
+def check_function(function: Function, seed: int = 0) -> None:
+    """Raises Disagreement where jitgrad computes something else than NumPy, or its tiers or modes differ."""
+    f, arguments = function.compiled(), function.arguments
+    expected = np.asarray(f(*(a.copy() for a in arguments)))
+    places = tuple(range(len(arguments)))
+    results = {}
+    for tier in ("interpret", "compile", "auto"):
+        transformed = jitgrad.value_and_grad(f, places, tier=tier)
+        results[tier] = transformed(*arguments)
+        again = transformed(*arguments)
+        _near(f"{tier}, second call", results[tier][0], again[0], arguments)
+        _near(f"{tier}, value", results[tier][0], expected, arguments)
+    plain = jitgrad.jit(f)(*arguments)
+    _near("jit, value", plain, expected, arguments)
+    if np.asarray(plain).dtype != expected.dtype:
+        raise Disagreement(f"jit gives {np.asarray(plain).dtype} in place of {expected.dtype}")
+    gradients = results["interpret"][1]
+    for argument, gradient, other in zip(arguments, gradients, results["compile"][1], strict=True):
+        if np.shape(gradient) != argument.shape or np.asarray(gradient).dtype != argument.dtype:
+            raise Disagreement(f"gradient of {argument.dtype}{argument.shape} is {gradient.dtype}{np.shape(gradient)}")
+        _near("tiers, gradient", other, gradient, arguments)
+    rng = np.random.default_rng(seed)
+    directions = [rng.normal(0, 1, a.shape).astype(a.dtype) for a in arguments]
+    along = sum(float(np.sum(np.asarray(g, float) * d)) for g, d in zip(gradients, directions, strict=True))
+    size = sum(float(np.sum(np.abs(np.asarray(g, float) * d))) for g, d in zip(gradients, directions, strict=True))
+    single = any(a.dtype.itemsize < 8 for a in arguments)
+    _, moved = jitgrad.jvp(f, tuple(arguments), tuple(directions))
+    if not abs(float(moved) - along) <= (1e-3 if single else 1e-9) * (1 + size):
+        raise Disagreement(f"forward mode gives {float(moved)!r}, reverse mode {along!r} (terms of {size:.3g})")
+    if function.smooth and not single:
+        _check_difference(f, arguments, directions, along, size)
+
+
+def _check_difference(f, arguments, directions, along: float, size: float) -> None:
+    """Central differences at two steps; what they differ by says how far they can be trusted."""
+    def slope(step: float) -> float:
+        up, down = ([a + s * d for a, d in zip(arguments, directions, strict=True)] for s in (step, -step))
+        return (float(f(*up)) - float(f(*down))) / (2 * step)
+
+    coarse, fine, finest = (slope(s) for s in (4 * STEP, 2 * STEP, STEP))
+    trust = abs(fine - finest) + abs(coarse - fine)
+    if trust > 1e-3 * (1 + size):
+        return  # a kink or a steep place
+    if abs(finest - along) > 4 * trust + 1e-6 * (1 + size):
+        raise Disagreement(f"differences give {finest!r}, reverse mode {along!r} (trust {trust:.3g})")
+
+
+def _near(what: str, x, y, arguments) -> None:
+    x, y = np.asarray(x), np.asarray(y)
+    if x.shape != y.shape:
+        raise Disagreement(f"{what}: shape {x.shape} and {y.shape}")
+    if not x.size:
+        return
+    unit = 1e-3 if any(a.dtype.itemsize < 8 for a in arguments) else 1e-8
+    if not (np.abs(x - y) <= unit * (1 + np.abs(y).max())).all():
+        raise Disagreement(f"{what}: {x!r:.200} and {y!r:.200}")
+
+
+def _shrunk_function(function: Function, seed: int) -> str:
+    """The source with every line left out that is not needed for the failure."""
+    def failure(source: str) -> type | None:
+        try:
+            check_function(Function(source, function.arguments, function.smooth), seed)
+        except Exception as error:
+            return type(error)
+        return None
+
+    kind = failure(function.source)
+    lines = function.source.splitlines(True)
+    changed = True
+    while changed:
+        changed = False
+        for k in range(1, len(lines) - 1):
+            fewer = "".join(lines[:k] + lines[k + 1 :])
+            if failure(fewer) is kind:
+                lines, changed = lines[:k] + lines[k + 1 :], True
+                break
+        terms = lines[-1].strip().removeprefix("return ").split(" + ")
+        for k in range(len(terms)):
+            fewer = [*lines[:-1], "    return " + " + ".join(terms[:k] + terms[k + 1 :]) + "\n"]
+            if len(terms) > 1 and failure("".join(fewer)) is kind:
+                lines, changed = fewer, True
+                break
+    shapes = ", ".join(f"{a.dtype}{a.shape} strides {a.strides}" for a in function.arguments)
+    return "".join(lines) + f"    # {shapes}"
+
+
 # --- many
 
 
@@ -316,6 +426,9 @@ def _work(seeds: Sequence[int], run: Callable[[int], None], writing: int) -> Non
         word = "passed"
         try:
             run(seed)
+        except Refusals as error:
+            word = "refused"
+            print(f"refused {seed}: {str(error)[:300]}", file=sys.stderr, flush=True)
         except Exception as error:
             word = "failed"
             print(f"seed {seed}: {type(error).__name__}: {str(error)[:600]}", flush=True)
@@ -338,16 +451,20 @@ def fuzz(minutes: float, seed: int, batch: int = 100, run: Callable[[int], None]
     return failed
 
 
+LEVELS = {"node": run_seed, "numpy": run_function}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--level", choices=LEVELS, default="node", help="graphs, or functions over NumPy")
     parser.add_argument("--only", type=int, help="run this one seed, in this process")
     arguments = parser.parse_args()
     if arguments.only is not None:
-        run_seed(arguments.only)
+        LEVELS[arguments.level](arguments.only)
         return 0
-    return 1 if fuzz(arguments.minutes, arguments.seed) else 0
+    return 1 if fuzz(arguments.minutes, arguments.seed, run=LEVELS[arguments.level]) else 0
 
 
 if __name__ == "__main__":

@@ -77,7 +77,21 @@ OPTIONS = (
     Option("cache_dir", None, _folder, "where machine code is kept between processes (default: ~/.cache/jitgrad)"),
 )
 
-Options = NamedTuple("Options", [(option.name, Any) for option in OPTIONS])  # type: ignore[misc]
+
+
+class Options(NamedTuple):
+    """The values of all options, in the order of the table."""
+
+    show: tuple[str, ...]
+    dump: Path | None
+    time: bool
+    skip: tuple[str, ...]
+    fuel: int | None
+    target: str
+    cache_dir: Path
+
+
+assert Options._fields == tuple(option.name for option in OPTIONS)
 
 
 def _read(option: Option, value) -> Any:

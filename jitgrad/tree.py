@@ -67,7 +67,7 @@ def _register(kind: type) -> None:
 
     def put_together(_, values):
         # Not through __init__: it may check or convert values, and fields may be left out of it.
-        instance = object.__new__(kind)
+        instance: Any = object.__new__(kind)
         for name, value in zip(names, values, strict=True):
             object.__setattr__(instance, name, value)
         return instance

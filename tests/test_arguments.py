@@ -100,7 +100,7 @@ def test_slices_of_slices(data):
     np.testing.assert_array_equal(jit(lambda x: 2 * x)(x), 2 * x)
 
 
-@pytest.mark.parametrize("dtype", "bool int8 uint8 int32 int64 uint64 float16 float32 float64".split())
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int32", "int64", "uint64", "float16", "float32", "float64"])
 def test_dtypes_pass_through(dtype):
     x = np.array([0, 1, 1], dtype)
     for tier in ("interpret", "compile"):

@@ -551,3 +551,15 @@ def test_values_and_gradients_together_with_changing_captures():
         value, gradient = f(X)
         assert value == np.sum((X - k) ** 2)
         np.testing.assert_array_equal(gradient, 2 * (X - k))
+
+
+def test_an_array_reshaped_or_shrunk_in_place():
+    data = np.arange(6.0)
+    f = grad(lambda x: np.sum(x * data))
+    for _ in range(3):
+        np.testing.assert_array_equal(f(np.ones(1)), [15])
+    data.resize(3, refcheck=False)
+    np.testing.assert_array_equal(f(np.ones(1)), [3])
+    data.resize((200, 1), refcheck=False)
+    data[:] = 1
+    np.testing.assert_array_equal(f(np.ones(1)), [200])

@@ -11,6 +11,7 @@ import pytest
 import jitgrad
 from jitgrad import JitgradError, Limitation, UsageError, UsageTypeError, UsageValueError, grad, jit, jvp, vjp
 from jitgrad.frontend.trace import current
+from jitgrad.runtime import program
 
 X = np.array([1.0, 2.0, 3.0])
 HERE = os.path.basename(__file__)
@@ -213,8 +214,6 @@ def test_keyboard_interrupt_while_tracing():
 
 
 def test_keyboard_interrupt_while_compiling(monkeypatch):
-    import jitgrad.runtime.program as program
-
     derivative = grad(lambda x: np.sum(np.tan(x)), tier="compile")
     real = program.compile_graph
 

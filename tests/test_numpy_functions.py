@@ -1,4 +1,4 @@
-"""NumPy's functions on traced arrays: values, dtypes and shapes as NumPy's, gradients against differences, in bulk."""
+"""NumPy's functions on traced arrays, in bulk: results are NumPy's, gradients those of differences."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_results_are_those_of_numpy(group, dtype):
 
 
 def derivative_check(expression: str, rng) -> str | None:
-    """Compares, for random weights w and direction d, w . df(d) by the pullback, by the pushforward, by differences."""
+    """For random weights w and a direction d, w . df(d) by the pullback, the pushforward and differences."""
     function, names = function_of(expression)
     arguments = [sample(name, "f8", rng) for name in names]
     directions = [rng.uniform(-1, 1, a.shape) for a in arguments]
@@ -271,7 +271,7 @@ SPECIAL = [
 
 @pytest.mark.parametrize("expression", SPECIAL)
 def test_nan_and_infinity(expression):
-    x = np.array([[0.5, NAN, 2.0], [np.inf, -1.5, -np.inf], [NAN, NAN, NAN], [-0.0, 0.0, 1.0]])
+    x = np.array([[0.5, np.nan, 2.0], [np.inf, -1.5, -np.inf], [np.nan, np.nan, np.nan], [-0.0, 0.0, 1.0]])
     function, _ = function_of(expression)
     for found, expected in zip(found_by(function, [x]), expected_of(function, [x]), strict=True):
         assert difference(found, expected) is None

@@ -1,4 +1,4 @@
-"""jitgrad.numpy as a module: lists of traced values, creation functions, every name; what is refused, and how."""
+"""jitgrad.numpy as a module: lists of traced values, creation, every name; what is refused, and how."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_errors_in_the_users_terms(function, kind, words):
     x = np.arange(6.0).reshape(2, 3)
     with session() as opened, pytest.raises(kind, match=words) as raised:
         function(opened.input(x))
-    assert "test_numpy_functions.py" in str(raised.value)
+    assert "test_numpy_names.py" in str(raised.value)
     if words != "out=":
         with warnings.catch_warnings(), pytest.raises((ValueError, TypeError, IndexError)):
             warnings.simplefilter("ignore")

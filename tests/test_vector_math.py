@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import re
 import subprocess
@@ -9,9 +10,11 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 import scipy.special
+from llvmlite import ir
 
 from jitgrad.backends.vector_math import FUNCTIONS
 
@@ -135,6 +138,19 @@ def test_the_hardest_angle(loops: object) -> None:
     )
 
 
+def test_gamma_functions_of_negative_arguments(loops: object) -> None:
+    points = -np.random.default_rng(0).uniform(0.01, 30.0, 300)
+    points = points[np.abs(points - np.rint(points)) > 1e-3]
+    # The relative error is bounded by that of the terms of the reflection, which cancel near the zeros.
+    with ulp.mp.workprec(200):
+        truth = {
+            name: np.array([float(ulp.mp.re(function(ulp.mp.mpf(x)))) for x in points])
+            for name, function in (("lgamma", ulp.mp.loggamma), ("digamma", ulp.mp.digamma))
+        }
+    np.testing.assert_allclose(loops("lgamma", points), truth["lgamma"], rtol=1e-15, atol=1e-13)
+    np.testing.assert_allclose(loops("digamma", points), truth["digamma"], rtol=1e-14, atol=1e-14)
+
+
 @pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_the_loop_is_vectorised(loops: object, name: str, dtype: str) -> None:
     text = re.search(rf"^{name}_{dtype}:(.*?)^\.Lfunc_end", loops.assembly, re.DOTALL | re.MULTILINE).group(1)
@@ -142,6 +158,71 @@ def test_the_loop_is_vectorised(loops: object, name: str, dtype: str) -> None:
     assert re.search(rf"vfn?m(add|sub)\d*{packed}\s.*%[yz]mm", text) or re.search(r"fmla\s+v", text)
     # sin, cos and tan keep the scalar call for huge arguments.
     assert name in ("sin", "cos", "tan") or not re.search(r"\s(callq|bl)\s", text)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_explicit_vectors_give_the_same_bits(loops: object, dtype: str) -> None:
+    width, names = 8, ("exp", "log", "sin", "cos", "tan", "arctan", "cbrt", "erfc", "digamma")
+    module = ir.Module("explicit_vectors")
+    kind = ir.VectorType(ulp.FLOAT_TYPES[dtype], width)
+    for name in names:
+        function = ir.Function(
+            module, ir.FunctionType(ir.VoidType(), [ir.PointerType()] * 2), f"vector_{name}"
+        )
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        loaded = builder.load(function.args[0], typ=kind, align=8)
+        builder.store(FUNCTIONS[name](builder, loaded), function.args[1], align=8)
+        builder.ret_void()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2, jit=True
+    )
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)
+    engine.finalize_object()
+    points = np.array([0.5, 1e22, -3.0, np.inf, -1e30, 0.0, 40.0, np.nan], dtype)
+    for name in names:
+        got = np.empty_like(points)
+        address = engine.get_function_address(f"vector_{name}")
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address)(points.ctypes.data, got.ctypes.data)
+        np.testing.assert_array_equal(got, loops(name, points), name)
+
+
+CONSTANT_ARGUMENT_SCRIPT = """
+import ctypes
+import llvmlite.binding as llvm
+from llvmlite import ir
+from jitgrad.backends.vector_math import FUNCTIONS
+
+llvm.initialize_native_target()
+llvm.initialize_native_asmprinter()
+module, double = ir.Module("constant"), ir.DoubleType()
+function = ir.Function(module, ir.FunctionType(double, []), "f")
+builder = ir.IRBuilder(function.append_basic_block("entry"))
+angle = ir.Constant(double, 6381956970095103.0 * 2.0**797)
+sine = FUNCTIONS["sin"](builder, angle)
+cosine = FUNCTIONS["cos"](builder, angle)
+tangent = FUNCTIONS["tan"](builder, angle)
+builder.ret(builder.fmul(builder.fmul(cosine, tangent), sine))
+machine = llvm.Target.from_default_triple().create_target_machine(opt=3, jit=True)
+parsed = llvm.parse_assembly(str(module))
+builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+builder.getModulePassManager().run(parsed, builder)
+engine = llvm.create_mcjit_compiler(parsed, machine)
+engine.finalize_object()
+print(ctypes.CFUNCTYPE(ctypes.c_double)(engine.get_function_address("f"))())
+"""
+
+
+def test_a_huge_constant_angle_compiles() -> None:
+    # In a process of its own: LLVM exits when a pass leaves the attributes of a function invalid.
+    done = subprocess.run(
+        [sys.executable, "-c", CONSTANT_ARGUMENT_SCRIPT],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert float(done.stdout) == pytest.approx(1.0, abs=1e-15)
 
 
 PTX_SCRIPT = """

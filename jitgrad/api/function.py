@@ -140,7 +140,7 @@ class Grad(Function):
 
     def transformed(self, own: bool, args: tuple, kwargs: dict) -> Any:
         many = isinstance(self.argnums, tuple)
-        argnums = self.argnums if many else (self.argnums,)
+        argnums = self.argnums if isinstance(self.argnums, tuple) else (self.argnums,)
         args, kwargs = self._by_position(args, kwargs, argnums)
         value, gradients, aux = gradient(
             self.__wrapped__, self.parameters, argnums, self.has_aux, own, args, kwargs

@@ -120,7 +120,8 @@ class Pullback:
         nodes = matched_nodes(cotangents, backward.output, backward.output_avals, "cotangents", "output")
         actual = [capture(residual) for residual in self._residuals] + [nodes[k] for k in backward.used]
         found = substitute(backward.graph.outputs, dict(zip(backward.graph.inputs, actual, strict=True)))
-        return tree.unflatten(backward.primals.structure, [Array(found[place]) for place in backward.primals.places])
+        places = (place for place in backward.primals.places if place is not None)
+        return tree.unflatten(backward.primals.structure, [Array(found[place]) for place in places])
 
     def _checked(self, cotangents) -> list[np.ndarray]:
         """The cotangents as arrays of the outputs' shapes and dtypes."""
@@ -145,7 +146,7 @@ class Pullback:
             raise UsageValueError(f"{name} has shape {leaf.shape} where {aval.shape} is needed")
         if leaf.dtype != aval.dtype:
             raise UsageTypeError(f"{name} has dtype {leaf.dtype} where {aval.dtype} is needed")
-        return np.require(np.asarray(leaf), aval.dtype, "CA")
+        return np.require(np.asarray(leaf), aval.dtype, ["C", "A"])
 
     def __repr__(self) -> str:
         return f"<pullback of {self.name}>"

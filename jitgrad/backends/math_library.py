@@ -23,9 +23,10 @@ _BINARY = {"power", "arctan2", "hypot"}
 
 @dataclass(frozen=True)
 class Definition:
-    """IR text of a function, the texts it needs declared beside it, and the C symbols it calls."""
+    """IR text of a function, its declaration, the texts it needs declared beside it, and the C symbols it calls."""
 
     text: str
+    declaration: str
     needs: tuple[str, ...]
     symbols: tuple[str, ...] = ()
 
@@ -42,12 +43,19 @@ def _own(name: str, dtype: np.dtype, lanes: int, inline: bool) -> Definition:
     arity = 2 if name in _BINARY else 1
     module = ir.Module()
     function = ir.Function(module, ir.FunctionType(kind, [kind] * arity), math_symbol(name, dtype, lanes, inline))
-    function.linkage = "internal"
-    function.attributes.add("alwaysinline" if inline else "noinline")
+    if inline:
+        function.linkage = "internal"
+        function.attributes.add("alwaysinline")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     builder.ret(FUNCTIONS[name](builder, *function.args))
     needs = tuple(str(value) for value in module.global_values if value is not function)
-    return Definition(str(function), needs)
+    return Definition(str(function), _declaration(name, dtype, lanes, inline), needs)
+
+
+def _declaration(name: str, dtype: np.dtype, lanes: int, inline: bool) -> str:
+    kind = llvm_type(dtype, lanes)
+    arguments = ", ".join([kind] * (2 if name in _BINARY else 1))
+    return f"declare {kind} @{math_symbol(name, dtype, lanes, inline)}({arguments}) nounwind willreturn memory(none)"
 
 
 def _from_c(name: str, dtype: np.dtype, lanes: int, inline: bool) -> Definition:
@@ -56,7 +64,8 @@ def _from_c(name: str, dtype: np.dtype, lanes: int, inline: bool) -> Definition:
     element, kind = llvm_type(dtype), llvm_type(dtype, lanes)
     declaration = f"declare {element} @{symbol}({', '.join([element] * arity)}) nounwind willreturn memory(none)"
     parameters = [f"%x{k}" for k in range(arity)]
-    lines = [f"define internal {kind} @{math_symbol(name, dtype, lanes, inline)}({', '.join(f'{kind} {p}' for p in parameters)}) {{"]
+    linkage = "internal " if inline else ""
+    lines = [f"define {linkage}{kind} @{math_symbol(name, dtype, lanes, inline)}({', '.join(f'{kind} {p}' for p in parameters)}) {{"]
     if not lanes:
         lines += [f"  %r = call {element} @{symbol}({', '.join(f'{element} {p}' for p in parameters)})", f"  ret {kind} %r"]
     else:
@@ -69,7 +78,7 @@ def _from_c(name: str, dtype: np.dtype, lanes: int, inline: bool) -> Definition:
             lines.append(f"  %r{lane} = insertelement {kind} {result}, {element} %c{lane}, i32 {lane}")
             result = f"%r{lane}"
         lines.append(f"  ret {kind} {result}")
-    return Definition("\n".join([*lines, "}"]), (declaration,), (symbol,))
+    return Definition("\n".join([*lines, "}"]), _declaration(name, dtype, lanes, inline), (declaration,), (symbol,))
 
 
 _SYMBOL = re.compile(r'@"?([\w.$-]+)"?')

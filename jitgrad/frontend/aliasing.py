@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..errors import Limitation
+from ..ir.node import Node
 from ..ir.primitive import View
 from .handle import Handle
 

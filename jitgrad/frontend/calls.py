@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType
+from typing import Any
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARIES = tuple(
@@ -51,7 +52,9 @@ _ATTRIBUTE_OPS = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "LOAD_SUPER_MET
 @lru_cache(maxsize=4096)
 def reads_of(code: CodeType) -> Reads:
     """What `code` reads, from its instructions."""
-    names, attributes, decides = {}, set(), False
+    names: dict[str, None] = {}
+    attributes: set[str] = set()
+    decides = False
     for instruction in dis.get_instructions(code):
         if instruction.opname in _GLOBAL_OPS:
             names[instruction.argval] = None
@@ -72,7 +75,7 @@ _listener: ContextVar[Seen | None] = ContextVar("jitgrad_function_starts", defau
 def listening(seen: Seen):
     """Calls `seen(code, globals)` whenever a function of the user starts in this thread."""
     token = _listener.set(seen)
-    start = _start_monitoring if hasattr(sys, "monitoring") else _start_tracing
+    start = _start_monitoring if _monitoring_tools else _start_tracing
     stop = start()
     try:
         yield
@@ -106,6 +109,7 @@ def _start_tracing() -> Callable[[], None]:
     return stop
 
 
+_monitoring_tools: Any = getattr(sys, "monitoring", None)  # Python 3.12 and later
 _monitors = 0
 _tool: int | None = None
 _monitoring = threading.Lock()
@@ -128,15 +132,15 @@ def _stop_monitoring() -> None:
     with _monitoring:
         _monitors -= 1
         if _monitors == 0 and _tool is not None:
-            sys.monitoring.set_events(_tool, 0)
-            sys.monitoring.register_callback(_tool, sys.monitoring.events.PY_START, None)
-            sys.monitoring.free_tool_id(_tool)
+            _monitoring_tools.set_events(_tool, 0)
+            _monitoring_tools.register_callback(_tool, _monitoring_tools.events.PY_START, None)
+            _monitoring_tools.free_tool_id(_tool)
             _tool = None
 
 
 def _take_tool() -> int | None:
     """A free tool number, its events on; None when other tools have taken all."""
-    monitoring = sys.monitoring
+    monitoring = _monitoring_tools
     for number in (4, 3, 1, 2, 0):
         if monitoring.get_tool(number) is None:
             monitoring.use_tool_id(number, "jitgrad")
@@ -148,7 +152,7 @@ def _take_tool() -> int | None:
 
 def _function_starts(code: CodeType, offset: int):
     if is_library(code.co_filename):
-        return sys.monitoring.DISABLE
+        return _monitoring_tools.DISABLE
     listener = _listener.get()
     if listener is not None:
         frame = sys._getframe(1)

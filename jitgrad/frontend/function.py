@@ -103,7 +103,8 @@ def _read_result(result) -> tuple[list[Node], Output]:
     """The traced leaves of what the function returned, and how to build it again."""
     leaves, structure = tree.flatten(result)
     outputs: dict[Node, int] = {}
-    places, values = [], []
+    places: list[int | None] = []
+    values: list = []
     for leaf in leaves:
         if isinstance(leaf, np.ndarray):
             leaf = Array(capture(leaf))
@@ -126,10 +127,10 @@ def _finish(trace: Trace, watcher: Watcher, arguments: list, outputs: list, outp
             constants[captured.node] = full(array.flat[0], captured.node.aval)
     graph = Graph(tuple(arguments), tuple(substitute(outputs, constants) if constants else outputs))
     used = set(graph.nodes)
-    captured = [c for c in trace.captured if c.node in used]
-    graph = Graph((*arguments, *(c.node for c in captured)), graph.outputs)
+    read = [c for c in trace.captured if c.node in used]
+    graph = Graph((*arguments, *(c.node for c in read)), graph.outputs)
     _check_leaks(graph)
-    arrays = tuple(_now_or_then(c, outside) for c in captured)
+    arrays = tuple(_now_or_then(c, outside) for c in read)
     guards = Guards(watcher.watch, arrays, _exact(trace, watcher, outside))
     return Traced(graph, guards, output, scope(), _is_repeatable(watcher))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import CellType
+from typing import Any
 
 import numpy as np
 
@@ -136,19 +137,22 @@ class Guards:
         return not (self.arrays or self.exact or self.watch.lengths or self.watch.places())
 
     def current(self) -> tuple[np.ndarray, ...] | None:
-        """The outside arrays as they are now; None when something else has changed."""
+        """The outside arrays as they are now; None when something else has changed.
+
+        Whether an array has been given another shape in place is left to the caller, see `shapes_hold`.
+        """
         if not self.watch.unchanged() and not self._adopt_changes():
             return None
-        arrays = self.arrays
-        if not arrays and not self.exact:
-            return arrays
-        for array, shape in zip(arrays, self.shapes):  # noqa: B905  (made together; this runs on every call)
-            if array.shape != shape:
-                return None
-        for array, seen in self.exact:
-            if contents(array) != seen:
-                return None
-        return arrays if self.all_ready else self.ready_arrays()
+        if self.exact and not self._contents_hold():
+            return None
+        return self.arrays if self.all_ready else self.ready_arrays()
+
+    def shapes_hold(self) -> bool:
+        """Whether the outside arrays have the shapes that they had."""
+        return all(array.shape == shape for array, shape in zip(self.arrays, self.shapes, strict=True))
+
+    def _contents_hold(self) -> bool:
+        return all(contents(array) == seen for array, seen in self.exact)
 
     def ready_arrays(self) -> tuple[np.ndarray, ...]:
         """The arrays as a program takes them: foreign byte order or misalignment is mended by a copy."""
@@ -162,7 +166,7 @@ class Guards:
         changes = self.watch.changes()
         if changes is None:
             return False
-        bound: dict[int, np.ndarray] = {}
+        bound: dict[int, Any] = {}
         for place, now in changes:
             if same_value(place.value, now):
                 continue

@@ -24,8 +24,8 @@ from .handle import check_scope
 from .loops import COMPARISONS, OPERATOR_LOOPS, Loop, operator_loop, ufunc_loop
 from .power import known_power
 
-# Whether np.power takes the square root where the exponent is 1/2, as the operator always does for arrays: it does from
-# NumPy 2.3 or so on, and the two differ at -inf.
+# Whether np.power takes the square root where the exponent is 1/2, as the operator always does for arrays: newer
+# versions of NumPy do, and the two differ at -0.0 and -inf.
 with np.errstate(invalid="ignore"):
     _POWER_TAKES_ROOTS = bool(np.isnan(np.power(np.full(2, -np.inf), 0.5)[0]))
 

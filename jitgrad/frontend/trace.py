@@ -50,7 +50,7 @@ def plain(array: np.ndarray, what: str = "an array") -> np.ndarray:
     )
 
 
-def contents(array: np.ndarray):
+def contents(array: np.ndarray) -> tuple:
     """A value that changes when the array's elements, shape or strides change: exact for small arrays.
 
     Large arrays: sums over rows and over columns of the memory seen as words, so that a changed word, a swap or a
@@ -78,7 +78,7 @@ class Captured:
 
     node: Node
     array: np.ndarray
-    seen: object  # its contents when it was used
+    seen: tuple  # its contents when it was used
     where: Location | None
 
 
@@ -91,7 +91,7 @@ class Trace:
 
     def __init__(self):
         self.captured: list[Captured] = []
-        self.watched: dict[int, tuple[np.ndarray, object]] = {}
+        self.watched: dict[int, tuple[np.ndarray, tuple]] = {}
         self.values_read = False  # the trace depends on elements of arrays, not only on shapes
         self.ended: set[Node] = set()  # inputs of inner derivatives that are done: nothing may depend on them
         self._owners: set[int] = set()
@@ -165,7 +165,7 @@ def _references(captured: Captured) -> int:
     return sys.getrefcount(owner(captured.array))
 
 
-_REFERENCES_OF_ONE = _references(Captured(None, np.empty(0), None, None))  # type: ignore[arg-type]
+_REFERENCES_OF_ONE = _references(Captured(None, np.empty(0), (), None))  # type: ignore[arg-type]
 
 
 def _held_elsewhere(captured: Captured, known: dict[int, int]) -> bool:

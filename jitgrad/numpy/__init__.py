@@ -1,9 +1,9 @@
 """NumPy on traced arrays.
 
 Every name of NumPy is here. With traced values, and with arrays inside a traced function, its functions are
-traced; with plain values they are NumPy's own and give NumPy's own results. What NumPy's protocols cannot route
-works as well: arrays made of lists of traced values, and arrays to be filled in. A function that jitgrad has no
-rule for raises a Limitation when it meets a traced value.
+traced; with plain values they are NumPy's own and give its own results. What NumPy's protocols cannot route
+works as well: arrays made of lists of traced values, and arrays to be filled in. A function that jitgrad has
+no rule for raises a Limitation when it meets a traced value.
 
 >>> import numpy as np
 >>> import jitgrad.numpy as jnp

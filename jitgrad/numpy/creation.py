@@ -49,7 +49,7 @@ CREATION = frozenset(
         "arange linspace logspace geomspace"
     ).split()
 )
-"""Inside a trace they give traced arrays whatever the arguments, so that `x = zeros(n); x[i] = v` is recorded."""
+"""Inside a trace they give traced arrays whatever the arguments: `x = zeros(n); x[i] = v` is recorded."""
 
 
 # --- from values

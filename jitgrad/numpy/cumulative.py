@@ -265,7 +265,7 @@ def _convolved(x: Node, y: Node, mode: str) -> Node:
     start, count = cut[mode]
     if m <= _UNROLLED:
         return _shifted_sum(x, y, start, count)
-    # Row k of y x^T shifted right by k, summed over k. To shift, rows of n + m cells are read as of n + m - 1.
+    # Row k of y x^T shifted right by k, summed over k. To shift: rows of n + m cells read as of n + m - 1.
     outer = times(insert_axis(y, 1), insert_axis(x, 0))
     wide = call("place", outer, shape=(m, n + m), starts=(0, 0), steps=(1, 1))
     sheared = reshape(part(flat(wide), 0, 0, m * (n + m - 1)), (m, n + m - 1))

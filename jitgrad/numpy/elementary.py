@@ -93,7 +93,7 @@ _SINC_TERMS = 8
 
 @implementation(np.sinc)
 def sinc(x):
-    """sin(y) / y, y = pi x; near 0 the sum of (-1)^k y^2k / (2k + 1)!, so that all derivatives are right there."""
+    """sin(y) / y, y = pi x; near 0 the sum of (-1)^k y^2k / (2k + 1)!: all derivatives are right there."""
     y = floating(node_of(x)) * np.pi
     near = call("absolute", y) < 0.5
     small = select(near, y, 0)

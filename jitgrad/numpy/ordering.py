@@ -202,7 +202,7 @@ def _fraction(x: Node, q, whole) -> Node:
 def _between(ordered: Node, fraction: Node, count: Node, method: str) -> Node:
     """The quantiles of the first `count` elements of each sorted row: shape fraction.shape + rows.
 
-    "linear" takes the place q (n - 1): definition 7 of Hyndman and Fan, The American Statistician 50 (1996), 361.
+    "linear" takes the place q (n - 1): definition 7 of Hyndman and Fan, American Statistician 50 (1996) 361.
     """
     rows = ordered.shape[:-1]
     shape = fraction.shape + rows

@@ -41,7 +41,7 @@ def _precedes(x: Node, y: Node) -> Node:
 
 
 def search(ordered: Node, values: Node, side: str) -> Node:
-    """How many elements of the sorted 1-d `ordered` come before each value ("left") or not after it ("right").
+    """How many elements of the sorted `ordered` come before each value ("left"), or not after it ("right").
 
     Bisection, one gather for each halving: `low` moves up where the element in the middle counts, else `high`
     moves down. The number of steps depends on the shape alone, so it is one graph.

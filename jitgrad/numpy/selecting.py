@@ -48,7 +48,7 @@ from .shaping import pick
 def where(condition, x=None, y=None, /):
     if x is None and y is None:
         raise Limitation(
-            "np.where(condition) of a traced value is not supported: the shape of the result depends on values",
+            "np.where(condition) of a traced value is not supported: the result's shape depends on values",
             "Use np.where(condition, x, y), or multiply by a mask, to keep the shape.",
         )
     if x is None or y is None:

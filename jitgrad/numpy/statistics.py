@@ -47,7 +47,7 @@ from .reductions import sum_
 
 
 def _counts(x: Node, mask: Node | None, axes: tuple[int, ...], dtype, ddof=0) -> Node | float:
-    """How many elements each mean is over, less `ddof`, at least 0: a number, or a node where a mask decides."""
+    """How many elements each mean is over, less `ddof`, at least 0: a number, or a node where a mask is."""
     if mask is None:
         return max(count_along(x.shape, axes) - ddof, 0)
     counts = keep(total(cast(mask, dtype), axes), x.shape, axes, True)
@@ -63,7 +63,7 @@ def _mask_of(x: Node, where) -> Node | None:
 
 
 def _working(x: Node, dtype) -> tuple[Node, np.dtype]:
-    """x in the dtype that its mean is computed in (half precision: in single), and the dtype of the result."""
+    """x in the dtype that its mean is computed in (half precision in single), and the result's dtype."""
     final = np.dtype(dtype) if dtype is not None else floating(x).dtype
     working = np.dtype(np.float32) if final == np.float16 else final if final.kind in "f" else FLOAT
     return cast(cast(x, final) if dtype is not None else x, working), final

@@ -25,8 +25,9 @@ class Source(Protocol):
     """What is traced: `body` runs on traced arrays, `roots` are looked into for captures, `name` is the user's."""
 
     name: str
-    parameters: Sequence[str]
 
+    @property
+    def parameters(self) -> Sequence[str]: ...
     def body(self, *args, **kwargs) -> Any: ...
     def roots(self) -> Iterable: ...
     def python_signature(self) -> inspect.Signature | None: ...
@@ -58,7 +59,7 @@ class Dispatcher:
             arrays = None if kwargs else program.match(args)
             if arrays is not None:
                 captured = program.guards.current()
-                if captured is not None:
+                if captured is not None and program.guards.shapes_hold():
                     return program.run([*arrays, *captured] if captured else arrays)
         program, arrays = self.find(source, args, kwargs)
         return program.run(arrays)
@@ -71,7 +72,7 @@ class Dispatcher:
         key = (options, *call.key)
         for program in self.programs.get(key, ()):
             captured = program.guards.current()
-            if captured is not None:
+            if captured is not None and program.guards.shapes_hold():
                 self.last = program
                 return program, [*call.arrays, *captured]
         program = self._trace(source, call, plain_arguments(args, kwargs) if self._all_dynamic() else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from collections.abc import Callable, Sequence
 
@@ -62,14 +63,24 @@ class Executable:
             self._records.append(words)
         return function
 
+    @property
+    def driver_address(self) -> int:
+        """The native driver, `i64 (bases, table, steps)`."""
+        return ctypes.cast(self._run, ctypes.c_void_p).value
+
+    @property
+    def table_address(self) -> int:
+        """The table of calls that the driver runs."""
+        return self._table.ctypes.data
+
     def _is_long(self) -> bool:
         """Whether a call takes long enough to let go of the GIL."""
         return sum(node.aval.size for step in self.plan.steps for node in step.touches) > _LONG_WORK
 
-    def __del__(self):
-        if entry is not None:  # at the interpreter's end modules go before objects, and memory goes by itself
+    def __del__(self, is_finalizing=sys.is_finalizing, free=entry.free_kept_arena):
+        if not is_finalizing():  # at the interpreter's end modules go before objects, and memory goes by itself
             for words in getattr(self, "_records", ()):
-                entry.free_kept_arena(words)
+                free(words)
 
     def _raise(self, status: int, arrays: Sequence[np.ndarray]) -> None:
         """Raises what went wrong. The interpreter, run again on the same arrays, knows the index and the user's line."""

@@ -11,6 +11,7 @@ from functools import lru_cache
 import llvmlite.binding as llvm
 
 from ..backends.math_library import definition, symbol_of
+from ..backends.scalar import math_symbol
 from ..backends.target import Target, vector_bytes
 from ..errors import InternalError
 
@@ -75,12 +76,27 @@ class Code:
 
 
 def assemble(functions: list[str], declared: set[str], used: set[tuple]) -> str:
-    """The text of a module: `functions`, what they declare, and the mathematics they use."""
+    """The text of a module: `functions`, what they declare, and the mathematics they use.
+
+    Mathematics that is to be inlined is defined in the module; what is called is compiled once for the whole process.
+    """
+    called = sorted((key for key in used if not key[-1]), key=_by_name)
+    _provide_called(called)
+    inlined = sorted((key for key in used if key[-1]), key=_by_name)
+    return _module(functions, {*declared, *(definition(*key).declaration for key in called)}, inlined)
+
+
+def _by_name(key: tuple) -> tuple:
+    name, dtype, *rest = key
+    return name, dtype.name, *rest
+
+
+def _module(functions: list[str], declared: set[str], defined: list[tuple]) -> str:
     texts: dict[str, str] = {}
     for text in sorted(declared):
         texts.setdefault(symbol_of(text), text)
     definitions = []
-    for key in sorted(used, key=lambda item: (item[0], item[1].name, *item[2:])):
+    for key in defined:
         found = definition(*key)
         definitions.append(found.text)
         for symbol in found.symbols:
@@ -88,6 +104,21 @@ def assemble(functions: list[str], declared: set[str], used: set[tuple]) -> str:
         for text in found.needs:
             texts.setdefault(symbol_of(text), text)
     return "\n".join([*texts.values(), *definitions, *functions, "!0 = !{}"])
+
+
+_called: dict[tuple, Code] = {}
+
+
+def _provide_called(keys: list[tuple]) -> None:
+    """Compiles the mathematical functions that kernels call, those that no kernel has called before."""
+    with LOCK:
+        missing = [key for key in keys if key not in _called]
+        if missing:
+            symbols = [math_symbol(*key) for key in missing]
+            code = compile_text(_module([], set(), missing), symbols)
+            for key, symbol in zip(missing, symbols, strict=True):
+                provide(symbol, code.addresses[symbol])
+                _called[key] = code
 
 
 def compile_text(text: str, symbols: list[str], want_assembly: bool = False, optimize: bool = True, level: int = 2) -> Code:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,7 +65,10 @@ class Static:
 def signature(args: tuple, kwargs: dict, name_leaf: Callable[[int], str]) -> Signature:
     """The signature of a call; `name_leaf(k)` is how messages call leaf k."""
     raw, structure = tree.flatten((args, kwargs))
-    keys, leaves, arrays, layouts = [structure], [], [], []
+    keys: list = [structure]
+    leaves: list = []
+    arrays: list[np.ndarray] = []
+    layouts: list[tuple[int, ...] | None] = []
     for index, leaf in enumerate(raw):
         kind = type(leaf)
         if kind is float:
@@ -73,14 +77,14 @@ def signature(args: tuple, kwargs: dict, name_leaf: Callable[[int], str]) -> Sig
             arrays.append(np.asarray(leaf))
             layouts.append(None)
         elif isinstance(leaf, (np.ndarray, np.floating, np.complexfloating)):
-            array = ready(leaf, lambda k=index: name_leaf(k))
+            array = ready(leaf, partial(name_leaf, index))
             layout = layout_of(array)
             keys.append((array.shape, array.dtype, layout))
             leaves.append(Argument(array_aval(array), None))
             arrays.append(array)
             layouts.append(layout)
         else:
-            keys.append(static_key(leaf, lambda k=index: name_leaf(k)))
+            keys.append(static_key(leaf, partial(name_leaf, index)))
             leaves.append(leaf.value if kind is Static else leaf)
     kinds = list(map(type, raw)) if len(arrays) == len(raw) else None
     return Signature(tuple(keys), leaves, structure, arrays, layouts, kinds)
@@ -153,10 +157,6 @@ def _frozen(value, name: Callable[[], str]):
             "Static arguments are compared by value: pass a tuple for a list, or do not declare it static.",
         ) from None
     return type(value), value
-
-
-def no_names(_: int) -> str:
-    return "an argument"
 
 
 def name_leaves(args: Sequence, kwargs: dict, parameters: Sequence[str]) -> Callable[[int], str]:

@@ -22,7 +22,7 @@ from ..target import Target
 BAD_INDEX = 1
 CHUNK = 4096  # elements summed in one accumulator before it is added to the outer one: keeps long sums accurate
 MATH_COST = 8      # cost from which an operation is taken for a function of the mathematics library
-MOST_INLINED = 12  # calls of the mathematics library in a body beyond which they stay calls: code size is compile time
+MOST_INLINED = 4  # calls of the mathematics library in a body beyond which they stay calls: code size is compile time
 I64 = np.dtype(np.int64)
 
 

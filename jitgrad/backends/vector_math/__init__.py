@@ -1,4 +1,8 @@
-"""Elementary functions as branch-free LLVM IR that the loop vectoriser widens on every target."""
+"""Elementary functions as branch-free LLVM IR, on scalars (the loop vectoriser widens them) or vectors.
+
+``FUNCTIONS[name](builder, x)`` emits straight-line code where the builder stands and returns the value; only
+sin, cos and tan open a basic block, for arguments beyond 2**45.  ``python bench/ulp.py`` prints the errors.
+"""
 
 from __future__ import annotations
 
