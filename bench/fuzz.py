@@ -74,6 +74,7 @@ def _noise(node: Node, value: np.ndarray, operands: Sequence[np.ndarray], rng) -
     else:
         return value
     unit = np.finfo(node.dtype).eps
+    scale = np.where(scale > 0, scale + np.finfo(node.dtype).tiny, scale)  # below it, units do not shrink
     amount = unit * NOISE * (1 + np.log2(1 + max(1, operands[0].size // max(1, value.size))))
     with np.errstate(all="ignore"):
         moved = value + np.where(np.isfinite(scale), scale, 0) * rng.uniform(-amount, amount, value.shape)
@@ -298,6 +299,11 @@ def run_function(seed: int) -> None:
     try:
         check_function(function, seed)
     except Refusals:
+        raise
+    except ValueError as error:  # NumPy hides what the conversion to a plain number said
+        if isinstance(error.__cause__ or error.__context__, Refusals):
+            raise (error.__cause__ or error.__context__) from None
+        print(_shrunk_function(function, seed))
         raise
     except Exception:
         print(_shrunk_function(function, seed))

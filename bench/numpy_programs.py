@@ -139,6 +139,8 @@ class _Maker:
             template = f"{{v}} = {self.pick(SMOOTH if self.smooth or roll < 0.7 else KINKED)}"
         a = self.name()
         rank = np.ndim(self.space[a])
+        if "{i}" in template and not rank:
+            return
         text = template.format(
             v=name, a=a, b=self.name(), i=int(self.rng.integers(-rank, rank)) if rank else 0, k=int(self.rng.integers(5)),
             n=self.pick(self.extents), c=round(float(self.rng.normal(0, 1)), 2),

@@ -232,6 +232,13 @@ class _Maker:
         if name == "divide" and self.kind == "numeric":
             y = call("absolute", y) + 0.75
         self.apply(name, x, y)
+        if self.kind == "special" and name in ("maximum", "minimum", "fmax", "fmin"):
+            self.unsigned_zeros()
+
+    def unsigned_zeros(self) -> None:
+        """Takes the sign from zeros in the last value: which of 0.0 and -0.0 is the larger is nobody's promise."""
+        node, _ = self.pool.pop()
+        self.add(call("add", node, full(0, node.aval)))
 
     def pair(self) -> tuple[Node, Node]:
         """Two values of one aval, one perhaps broadcast, or a number."""
@@ -287,6 +294,8 @@ class _Maker:
         if name == "reduce_prod" and self.kind == "numeric" and node.dtype.kind == "f":
             node = call("cos", node) * 0.25 + 1.0
         self.apply(name, node, axes=axes)
+        if self.kind == "special" and name in ("reduce_max", "reduce_min"):
+            self.unsigned_zeros()
 
     def normalize(self) -> None:
         """A reduction spread back over what was reduced, as in softmax or layernorm."""
@@ -296,6 +305,9 @@ class _Maker:
             return
         name = self.choice(("reduce_sum", "reduce_max", "reduce_min"))
         reduced, _ = self.apply(name, node, axes=axes)
+        if self.kind == "special":
+            self.unsigned_zeros()
+            reduced, _ = self.pool[-1]
         if self.one_in(2) and self.kind == "numeric":
             reduced, _ = self.apply("tanh", reduced)
         back = ops.broadcast(reduced, node.shape, tuple(a for a in range(node.ndim) if a not in axes))

@@ -7,6 +7,7 @@ from . import ops as ops
 from .api import grad, is_traced, jit, jvp, stop_gradient, value_and_grad, vjp
 from .config import config
 from .errors import InternalError, JitgradError, Limitation, UsageError, UsageTypeError, UsageValueError
+from .inspection import explain, show
 
 __all__ = [
     "InternalError",
@@ -16,11 +17,13 @@ __all__ = [
     "UsageTypeError",
     "UsageValueError",
     "config",
+    "explain",
     "grad",
     "is_traced",
     "jit",
     "jvp",
     "numpy",
+    "show",
     "stop_gradient",
     "value_and_grad",
     "vjp",

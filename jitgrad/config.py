@@ -58,25 +58,14 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
     return read
 
 
-def _default_cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "jitgrad"
-
-
-def _folder(value) -> Path:
-    return Path(value) if value else _default_cache()
-
-
 OPTIONS = (
     Option("show", (), _words, "stages to print whenever a function is compiled: traced,optimized,llvm or all"),
     Option("dump", None, _optional_folder, "a folder that gets the text of every stage, one file each"),
     Option("time", False, _flag, "print how long each stage took"),
     Option("skip", (), _words, "passes to leave out, by name"),
     Option("fuel", None, _optional_count, "stop rewriting after this many rewrites (to find a wrong one by bisection)"),
-    Option("target", "cpu", _one_of("cpu", "numpy", "cuda"), "cpu: native code; numpy: the interpreter; cuda: a GPU"),
-    Option("cache_dir", None, _folder, "where machine code is kept between processes (default: ~/.cache/jitgrad)"),
+    Option("target", "cpu", _one_of("cpu", "numpy"), "cpu: native code; numpy: the interpreter"),
 )
-
 
 
 class Options(NamedTuple):
@@ -88,7 +77,6 @@ class Options(NamedTuple):
     skip: tuple[str, ...]
     fuel: int | None
     target: str
-    cache_dir: Path
 
 
 assert Options._fields == tuple(option.name for option in OPTIONS)

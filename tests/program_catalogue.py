@@ -457,9 +457,9 @@ def selections(x, y):
 
 
 @program(lambda rng: (0.7, 1.3))
-def chain_of_two_thousand(x, y):
-    for _ in range(500):
-        x, y = x + 1e-3 * np.sin(y), y - 1e-3 * np.cos(x)
+def long_chain(x, y):
+    for _ in range(60):
+        x, y = x + 1e-2 * np.sin(y), y - 1e-2 * np.cos(x)
     return x * y
 
 

@@ -298,3 +298,18 @@ def test_no_arguments():
 def test_many_arguments():
     values = [float(k) for k in range(300)]
     assert grad(lambda v: sum(x * x for x in v))(values) == [2.0 * v for v in values]
+
+
+def test_equal_objects_of_the_users_are_different_arguments():
+    class Layer:
+        def __init__(self, name, weight):
+            self.name, self.weight = name, weight
+
+        def __eq__(self, other):
+            return self.name == other.name
+
+        def __hash__(self):
+            return hash(self.name)
+
+    f = grad(lambda x, layer: x * layer.weight)
+    assert [f(1.0, Layer("a", float(k))) for k in range(4)] == [0.0, 1.0, 2.0, 3.0]

@@ -563,3 +563,52 @@ def test_an_array_reshaped_or_shrunk_in_place():
     data.resize((200, 1), refcheck=False)
     data[:] = 1
     np.testing.assert_array_equal(f(np.ones(1)), [200])
+
+
+def test_objects_that_watching_must_not_disturb():
+    class Strange:
+        def __init__(self):
+            self.k = 2.0
+
+        def __getattr__(self, name):
+            raise RuntimeError(f"asked for {name}")
+
+        def __eq__(self, other):
+            raise RuntimeError("compared")
+
+    strange = Strange()
+    f = grad(lambda x: x * strange.k)
+    assert f(1.0) == 2.0
+    strange.k = 3.0
+    assert f(1.0) == 3.0
+
+
+def test_long_chains_of_objects_and_containers():
+    chain = last = types.SimpleNamespace(k=1.0, next=None)
+    for _ in range(900):
+        chain = types.SimpleNamespace(k=1.0, next=chain)
+    nested = innermost = [2.0]
+    for _ in range(900):
+        nested = [nested]
+
+    def total(x):
+        node, value = chain, x
+        while node is not None:
+            node, value = node.next, value * node.k
+        inner = nested
+        while isinstance(inner, list):
+            inner = inner[0]
+        return value * inner
+
+    f = grad(total)
+    assert f(1.0) == 2.0
+    last.k = 5.0
+    innermost[0] = 3.0
+    assert f(1.0) == 15.0
+
+
+def test_outside_arrays_that_are_no_numbers_or_only_seem_large():
+    names = np.array([f"x{k}" for k in range(20_000)], dtype=object)
+    wide = np.broadcast_to(np.arange(3.0), (10**9, 3))
+    f = grad(lambda x: np.sum(x * wide[0]) + len(names[3]) * x[0])
+    np.testing.assert_array_equal(f(X), [2, 1, 2])

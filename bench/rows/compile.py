@@ -15,7 +15,7 @@ PIECES = (
     ("a = a * x", 1), ("a = a + x", 1), ("a = a - {c}", 1), ("a = a / (x + {c})", 2),
     ("a = np.sin(a)", 1), ("a = np.tanh(a)", 1), ("a = np.exp(-a * a)", 3),
 )
-LONG = 500      # operations from which only the setting "all" is measured: a compile of JAX's takes 10 s there
+LONG = 500      # operations from which only the setting "all" is measured: JAX takes 10 s for a compile
 PIECE_OPERATIONS = sum(count for _, count in PIECES)
 
 

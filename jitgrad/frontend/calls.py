@@ -102,8 +102,8 @@ def _start_tracing() -> Callable[[], None]:
     sys.settrace(hook)
 
     def stop():
-        # A debugger that was started inside the function stays.
-        if sys.gettrace() is hook:
+        # A debugger that was started inside the function stays. Python removes a hook that raised (Ctrl-C inside it).
+        if sys.gettrace() in (hook, None):
             sys.settrace(previous)
 
     return stop

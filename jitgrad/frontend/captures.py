@@ -16,7 +16,7 @@ from __future__ import annotations
 import builtins
 import functools
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 
 import numpy as np
@@ -42,6 +42,8 @@ class Watcher:
         self._objects: list = []
         self._names: set[str] = {"__wrapped__", "__call__"}
         self._every_attribute = False
+        self._todo: list = []
+        self._looking = False
 
     def function_starts(self, code: CodeType, namespace: dict) -> None:
         """A function of the user with this code and these globals begins to run."""
@@ -66,13 +68,19 @@ class Watcher:
 
     def look_into(self, *roots) -> None:
         """Watches what can be reached from `roots`."""
-        todo = list(roots)
-        while todo:
-            value = todo.pop()
-            if isinstance(value, ATOMS) or value is MISSING or id(value) in self._seen:
-                continue
-            self._seen[id(value)] = value
-            todo.extend(self._inside(value))
+        self._todo.extend(roots)
+        if self._looking:
+            return  # called from the loop below: chains of objects may be longer than the stack is deep
+        self._looking = True
+        try:
+            while self._todo:
+                value = self._todo.pop()
+                if isinstance(value, ATOMS) or value is MISSING or id(value) in self._seen:
+                    continue
+                self._seen[id(value)] = value
+                self._todo.extend(self._inside(value))
+        finally:
+            self._looking = False
 
     def _add(self, places: list, holder, key, value) -> None:
         place = (id(holder), key)
@@ -134,24 +142,21 @@ class Watcher:
 
     def _has_own_attributes(self, value) -> bool:
         if isinstance(value, (type, ModuleType)):
-            module = value if isinstance(value, ModuleType) else _module_of(value)
-            return not _of_library(module)
-        kind = type(value)
-        if kind.__module__.split(".")[0] == "jitgrad" and not hasattr(value, "__wrapped__"):
-            return False  # a traced value, or machinery of ours
-        return hasattr(value, "__dict__") or any("__slots__" in vars(base) for base in kind.__mro__)
+            return not _of_library(value if isinstance(value, ModuleType) else module_of(value))
+        own = own_attributes(value)
+        if _is_ours(type(value)):
+            return "__wrapped__" in own  # else a traced value, or machinery of ours
+        return bool(own) or any("__slots__" in vars(base) for base in type(value).__mro__)
 
     def _wanted_names(self, value) -> Iterable[str]:
-        if not self._every_attribute:
-            return self._names
-        return self._names.union(getattr(value, "__dict__", ()))
+        return self._names.union(own_attributes(value)) if self._every_attribute else self._names
 
     def _look_at_attributes(self, value, names: Iterable[str]) -> None:
         """Watches those attributes that lie in a dict or a slot: no code of the user's runs."""
-        own = getattr(value, "__dict__", None)
+        own = own_attributes(value)
         classes = value.__mro__ if isinstance(value, type) else type(value).__mro__
         for name in names:
-            if isinstance(own, dict) and name in own:
+            if name in own and not isinstance(value, type):
                 self._add(self.watch.mappings, own, name, own[name])
                 continue
             for kind in classes:
@@ -159,22 +164,42 @@ class Watcher:
                     self._class_attribute(value, own, kind, name)
                     break
 
-    def _class_attribute(self, value, own, kind: type, name: str) -> None:
+    def _class_attribute(self, value, own: Mapping, kind: type, name: str) -> None:
         found = vars(kind)[name]
         if isinstance(found, MemberDescriptorType):
-            if value is not kind:
+            if not isinstance(value, type):
                 self._add(self.watch.attributes, value, name, getattr(value, name, MISSING))
-        elif _of_library(_module_of(kind)):
+        elif is_library_class(kind):
             return
         elif isinstance(found, (FunctionType, staticmethod, classmethod, property)):
             self.look_into(found)  # methods: what they close over, not whether they are replaced
         else:
-            if isinstance(own, dict):
+            if isinstance(own, dict):  # an instance's: it may come to have the name itself
                 self._add(self.watch.mappings, own, name, MISSING)
             self._add(self.watch.mappings, vars(kind), name, found)
 
 
-def _module_of(kind: type) -> ModuleType | None:
+def own_attributes(value) -> Mapping:
+    """The `__dict__` of an object, class or module, without running code of its class."""
+    if isinstance(value, type):
+        return vars(value)
+    try:
+        own = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    return own if isinstance(own, dict) else {}
+
+
+def _is_ours(kind: type) -> bool:
+    return str(kind.__module__).split(".")[0] == "jitgrad"
+
+
+def is_library_class(kind: type) -> bool:
+    """Whether the class is built in, of the standard library or of an installed package."""
+    return _of_library(module_of(kind))
+
+
+def module_of(kind: type) -> ModuleType | None:
     return sys.modules.get(kind.__module__)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ..config import config
 from ..errors import UsageTypeError, UsageValueError
-from ..frontend.function import trace_function
+from ..frontend.function import Argument, trace_function
 from .program import TIERS, Program, plain_arguments
 from .signature import Signature, Static, name_leaves, signature
 
@@ -83,7 +83,7 @@ class Dispatcher:
     def _trace(self, source: Source, call: Signature, plain: tuple | None) -> Program:
         options = config.options()
         check_arguments(source, call)
-        objects = [leaf for leaf, key in zip(call.leaves, call.key[1:], strict=True) if key[0] is type(leaf)]
+        objects = [leaf for leaf in call.leaves if not isinstance(leaf, Argument)]
         traced = trace_function(source.body, [*source.roots(), *objects], call.leaves, call.structure)
         self.traces += 1
         tier = "interpret" if options.target == "numpy" else self.tier

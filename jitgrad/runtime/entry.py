@@ -77,14 +77,17 @@ def free_kept_arena(words: np.ndarray) -> None:
         _libc().free(ctypes.c_void_p(address))
 
 
+
+
 def native_function(words: np.ndarray):
     """A builtin function `f(*arguments)` for the record, or None on an interpreter whose objects are laid out otherwise."""
-    address = _entry_address()
-    if address is None:
+    with machine.LOCK:  # the code and the method are made once, and must never be freed
+        method = _method()
+    if method is None:
         return None
     function = ctypes.pythonapi.PyCFunction_NewEx
     function.restype, function.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
-    return function(ctypes.addressof(_method(address)), words, None)
+    return function(ctypes.addressof(method), words, None)
 
 
 class _Method(ctypes.Structure):
@@ -97,8 +100,9 @@ _FASTCALL = 0x80
 
 
 @lru_cache(maxsize=1)
-def _method(address: int) -> _Method:
-    return _Method(b"jitgrad_entry", address, _FASTCALL, None)
+def _method() -> _Method | None:
+    code = _entry_code()
+    return None if code is None else _Method(b"jitgrad_entry", code.addresses[_ENTRY], _FASTCALL, None)
 
 
 @lru_cache(maxsize=1)
@@ -107,7 +111,7 @@ def _libc() -> ctypes.CDLL:
 
 
 @lru_cache(maxsize=1)
-def _entry_address() -> int | None:
+def _entry_code() -> machine.Code | None:
     if not _layouts_hold():
         return None
     api = _numpy_api()
@@ -117,9 +121,7 @@ def _entry_address() -> int | None:
     symbols |= {"jg.array_type": id(np.ndarray), "jg.not_implemented": id(NotImplemented)}
     for name, address in symbols.items():
         machine.provide(name, address)
-    code = machine.compile_text(entry_source(), [_ENTRY])
-    _entry_address.code = code  # type: ignore[attr-defined]  # alive as long as the address is
-    return code.addresses[_ENTRY]
+    return machine.compile_text(entry_source(), [_ENTRY])
 
 
 def _numpy_api():

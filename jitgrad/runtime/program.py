@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,12 +32,13 @@ _NATIVE_ITEMSIZE = 8  # longdouble has no native code
 class Runner:
     """Computes a graph's outputs: by the interpreter at first, if the tier says so, then by compiled code."""
 
-    __slots__ = ("graph", "layouts", "tier", "nodes", "executable", "asked")
+    __slots__ = ("graph", "layouts", "tier", "nodes", "executable", "asked", "_lock")
 
     def __init__(self, graph: Graph, layouts: Sequence, tier: str, nodes: Interning | None):
         self.graph, self.layouts, self.tier, self.nodes = graph, tuple(layouts), tier, nodes
         self.executable: Any = None
         self.asked = False
+        self._lock = threading.Lock()
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The outputs, in memory of their own."""
@@ -49,6 +51,10 @@ class Runner:
         return interpret.run(self.graph, arrays)
 
     def _choose(self):
+        with self._lock:  # one executable for all threads: what was made from it must not outlive it
+            return self.executable or self._chosen()
+
+    def _chosen(self):
         if self.tier == "interpret" or not _has_native_code(self.graph):
             self.executable = self.interpret
         elif self.tier == "auto" and not self.asked and work(self.graph) <= INTERPRET_BELOW:

@@ -11,6 +11,7 @@ import numpy as np
 from .. import tree
 from ..errors import UsageTypeError
 from ..frontend.array import Array
+from ..frontend.captures import is_library_class
 from ..frontend.function import Argument
 from ..frontend.trace import array_aval, check_dtype, outside_error, plain
 from ..ir.aval import aval_of
@@ -131,6 +132,8 @@ def static_key(value, name: Callable[[], str]) -> tuple:
         return kind, Identity(value)
     if isinstance(value, np.generic) and value.dtype.kind not in "iubUS":
         check_dtype(value.dtype, name())
+    if kind.__eq__ is not object.__eq__ and not is_library_class(kind):
+        return kind, Identity(value)  # equal by rules of the user's may yet be different
     return kind, value
 
 
