@@ -16,49 +16,72 @@ import numpy as np
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 17, 33)
 LARGEST = 5_000
 TEMPERATE = 50.0  # values beyond it are brought back by a tanh
-KINK = 1e-3       # how near to a kink or jump a value may be
+KINK = 1e-3  # how near to a kink or jump a value may be
 
 # {a}, {b}: arrays so far; {i}: an axis of a; {n}: an extent; {k}: a small int; {c}: a number.
 SMOOTH = (
     "np.sin({a})", "np.cos({a}) * {b}", "np.tanh({a} + {b})", "np.exp(-np.square({a}))", "np.log1p({a} ** 2)",
-    "np.sqrt({a} ** 2 + {c})", "{a} * {b}", "{a} + {b}", "{a} - {b}", "{a} / (1.5 + {b} ** 2)", "{c} * {a}", "{a} ** 3 * 0.1",
+    "np.sqrt({a} ** 2 + {c})", "{a} * {b}", "{a} + {b}", "{a} - {b}", "{a} / (1.5 + {b} ** 2)", "{c} * {a}",
+    "{a} ** 3 * 0.1",
     "{a} + {c}", "-{a}", "{c} - {a}", "{c} / (2.0 + np.cos({a}))", "np.arctan({a})", "np.logaddexp({a}, {b})",
-    "np.hypot({a}, {b} + 3.0)", "np.arctan2({a}, {b} ** 2 + 1.0)", "np.power(np.abs({a}) + 0.5, {b} * 0.1)", "np.expm1({a} * 0.1)",
-    "np.sum({a}, axis={i})", "np.sum({a}, axis={i}, keepdims=True)", "{a}.sum()", "np.mean({a}, axis={i})", "{a}.mean()",
-    "np.var({a}, axis={i})", "np.std({a} * np.arange({a}.size).reshape({a}.shape) + {a})", "np.prod(np.cos({a}) * 0.2 + 1, axis={i})",
-    "np.cumsum({a}, axis={i})", "np.cumprod(np.cos({a}) * 0.2 + 1, axis={i})", "np.linalg.norm({a} + 0.3)", "{a}.T", "{a}.ravel()",
-    "np.reshape({a}, (-1,))", "{a}.reshape({a}.shape[::-1])", "np.transpose({a})", "np.swapaxes({a}, 0, -1)", "np.moveaxis({a}, 0, -1)",
-    "{a}[::-1]", "{a}[..., ::-1]", "{a}[1:]", "{a}[:-1]", "{a}[::2]", "{a}[None]", "{a}[..., None]", "{a}[0]", "{a}[-1]",
-    "{a}[[0, -1, 0]]", "{a}[np.array([0, 0, 0])]", "{a}[..., [0, -1]]", "{a}[{k} % {a}.shape[0]]", "{a}[:, {k} % {a}.shape[1]]",
+    "np.hypot({a}, {b} + 3.0)", "np.arctan2({a}, {b} ** 2 + 1.0)", "np.power(np.abs({a}) + 0.5, {b} * 0.1)",
+    "np.expm1({a} * 0.1)",
+    "np.sum({a}, axis={i})", "np.sum({a}, axis={i}, keepdims=True)", "{a}.sum()", "np.mean({a}, axis={i})",
+    "{a}.mean()",
+    "np.var({a}, axis={i})", "np.std({a} * np.arange({a}.size).reshape({a}.shape) + {a})",
+    "np.prod(np.cos({a}) * 0.2 + 1, axis={i})",
+    "np.cumsum({a}, axis={i})", "np.cumprod(np.cos({a}) * 0.2 + 1, axis={i})", "np.linalg.norm({a} + 0.3)",
+    "{a}.T", "{a}.ravel()",
+    "np.reshape({a}, (-1,))", "{a}.reshape({a}.shape[::-1])", "np.transpose({a})", "np.swapaxes({a}, 0, -1)",
+    "np.moveaxis({a}, 0, -1)",
+    "{a}[::-1]", "{a}[..., ::-1]", "{a}[1:]", "{a}[:-1]", "{a}[::2]", "{a}[None]", "{a}[..., None]", "{a}[0]",
+    "{a}[-1]",
+    "{a}[[0, -1, 0]]", "{a}[np.array([0, 0, 0])]", "{a}[..., [0, -1]]", "{a}[{k} % {a}.shape[0]]",
+    "{a}[:, {k} % {a}.shape[1]]",
     "{a}[np.arange({a}.shape[0]) % 2 == 0]", "np.take({a}, [0, 0, -1], axis={i})", "np.concatenate([{a}, {b}])",
-    "np.concatenate([{a}, {b}], axis=-1)", "np.stack([{a}, {b}])", "np.stack([{a}, {b}], axis=-1)", "np.array([{a}, {b}])",
-    "np.vstack([{a}, {b}])", "np.hstack([{a}, {b}])", "np.pad({a}, 1)", "np.pad({a}, 2, mode='edge')", "np.tile({a}, 2)",
-    "np.repeat({a}, 2, axis={i})", "np.roll({a}, {k}, axis={i})", "np.flip({a}, axis={i})", "np.broadcast_to({a}, (2,) + {a}.shape)",
-    "{a} @ {b}", "{a} @ {a}.T", "{a}.T @ {b}", "np.dot({a}, {b})", "np.outer({a}, {b})", "np.einsum('ij,kj->ik', {a}, {b})",
-    "np.einsum('ij->j', {a})", "np.einsum('ij,ij->i', {a}, {a})", "np.tensordot({a}, {b}, axes=1)", "np.trace({a})", "np.diag({a})",
+    "np.concatenate([{a}, {b}], axis=-1)", "np.stack([{a}, {b}])", "np.stack([{a}, {b}], axis=-1)",
+    "np.array([{a}, {b}])",
+    "np.vstack([{a}, {b}])", "np.hstack([{a}, {b}])", "np.pad({a}, 1)", "np.pad({a}, 2, mode='edge')",
+    "np.tile({a}, 2)",
+    "np.repeat({a}, 2, axis={i})", "np.roll({a}, {k}, axis={i})", "np.flip({a}, axis={i})",
+    "np.broadcast_to({a}, (2,) + {a}.shape)",
+    "{a} @ {b}", "{a} @ {a}.T", "{a}.T @ {b}", "np.dot({a}, {b})", "np.outer({a}, {b})",
+    "np.einsum('ij,kj->ik', {a}, {b})",
+    "np.einsum('ij->j', {a})", "np.einsum('ij,ij->i', {a}, {a})", "np.tensordot({a}, {b}, axes=1)",
+    "np.trace({a})", "np.diag({a})",
     "np.tril({a})", "np.triu({a}, 1)", "np.diff({a}, axis={i})", "np.squeeze({a})", "np.expand_dims({a}, {i})",
     "{a} - {a}.mean(axis={i}, keepdims=True)", "np.exp({a} - {a}.max(axis={i}, keepdims=True))",
     "np.exp({a}) / np.sum(np.exp({a}), axis={i}, keepdims=True)", "np.log(np.sum(np.exp({a}), axis={i}))",
     "({a} - {a}.mean(axis={i}, keepdims=True)) / (1.0 + {a}.std(axis={i}, keepdims=True))",
-    "np.where(np.arange({a}.shape[-1]) < {k}, {a}, {b})", "np.convolve({a}, np.array([1.0, 2.0, 0.5]))", "np.float64({c}) * {a}",
+    "np.where(np.arange({a}.shape[-1]) < {k}, {a}, {b})", "np.convolve({a}, np.array([1.0, 2.0, 0.5]))",
+    "np.float64({c}) * {a}",
     "np.split({a}, [1])[1]", "sum({a})", "np.meshgrid({a}, {b})[0]", "np.kron({a}, {b})", "np.average({a}, axis={i})",
-    "np.interp({c}, np.arange(5.0), np.arange(5.0) ** 2) * {a}", "{a}.flatten()", "np.ravel({a}, order='F')", "np.copy({a})",
+    "np.interp({c}, np.arange(5.0), np.arange(5.0) ** 2) * {a}", "{a}.flatten()", "np.ravel({a}, order='F')",
+    "np.copy({a})",
 )  # fmt: skip
 KINKED = (
-    "np.abs({a})", "np.maximum({a}, {b})", "np.minimum({a}, {c})", "np.where({a} > {c}, {a}, {b})", "np.where({a} > 0, np.sqrt(np.abs({a})), 0.0)",
-    "np.clip({a}, -0.5, 0.7)", "np.max({a}, axis={i})", "{a}.min()", "np.sort({a}, axis={i})", "np.sign({a}) * {b}", "np.heaviside({a}, 0.5) * {b}",
-    "np.median({a}, axis={i})", "np.ptp({a}, axis={i})", "np.fmax({a}, {b})", "np.floor({a}) * {b}", "{a} * ({a} > 0)", "({a} % 1.7) + {b}",
-    "np.partition({a}.ravel(), 0)[0]", "{a}[{a} > 0].sum()", "{a}[np.argmax({a}, axis=0)]", "np.nanmax({a})", "np.linalg.norm({a}, axis={i})",
-    "np.take_along_axis({a}, np.argsort({a}, axis={i}), {i})", "np.copysign({a}, {b})", "np.nan_to_num({a})", "np.piecewise({a}, [{a} < 0], [0.5, 2.0]) * {b}",
+    "np.abs({a})", "np.maximum({a}, {b})", "np.minimum({a}, {c})", "np.where({a} > {c}, {a}, {b})",
+    "np.where({a} > 0, np.sqrt(np.abs({a})), 0.0)",
+    "np.clip({a}, -0.5, 0.7)", "np.max({a}, axis={i})", "{a}.min()", "np.sort({a}, axis={i})",
+    "np.sign({a}) * {b}", "np.heaviside({a}, 0.5) * {b}",
+    "np.median({a}, axis={i})", "np.ptp({a}, axis={i})", "np.fmax({a}, {b})", "np.floor({a}) * {b}",
+    "{a} * ({a} > 0)", "({a} % 1.7) + {b}",
+    "np.partition({a}.ravel(), 0)[0]", "{a}[{a} > 0].sum()", "{a}[np.argmax({a}, axis=0)]", "np.nanmax({a})",
+    "np.linalg.norm({a}, axis={i})",
+    "np.take_along_axis({a}, np.argsort({a}, axis={i}), {i})", "np.copysign({a}, {b})", "np.nan_to_num({a})",
+    "np.piecewise({a}, [{a} < 0], [0.5, 2.0]) * {b}",
 )  # fmt: skip
 STATEMENTS = (
     "{v} = {a} * 1.0\n{v}[0] = {c}", "{v} = {a} + 0.0\n{v}[..., -1] *= {c}", "{v} = {a}.copy()\n{v} += {b}",
-    "{v} = {a} * 1.0\n{v}[::2] = {v}[::2] ** 2", "{v} = np.zeros({a}.shape[:1])\nfor j in range({a}.shape[0]):\n    {v}[j] = np.sum({a}[j])",
+    "{v} = {a} * 1.0\n{v}[::2] = {v}[::2] ** 2",
+    "{v} = np.zeros({a}.shape[:1])\nfor j in range({a}.shape[0]):\n    {v}[j] = np.sum({a}[j])",
     "{v} = {a} * 1.0\n{v}[[0, 0]] += {b}", "{v} = {a}\nfor j in range(3):\n    {v} = np.sin({v}) + {b}",
     "{v} = 0.0\nfor row in {a}:\n    {v} = {v} + np.sum(row ** 2)", "{v} = {a} * 1.0\n{v}[{v} > 0] = 0.0",
-    "if np.sum({a}) > {c}:\n    {v} = {a} * 2.0\nelse:\n    {v} = {a} - 1.0", "{v}, _ = {a} * 2.0, {b}", "{v} = [{a}, {b}][{k} % 2]",
+    "if np.sum({a}) > {c}:\n    {v} = {a} * 2.0\nelse:\n    {v} = {a} - 1.0", "{v}, _ = {a} * 2.0, {b}",
+    "{v} = [{a}, {b}][{k} % 2]",
     "{v} = {a}.sum()\nwhile {v} > 1.0:\n    {v} = {v} * 0.5", "{v} = np.array([np.sum({a}), np.sum({b}), {c}])",
-    "{v} = np.zeros((2,) + {a}.shape)\n{v}[1] = {a}\n{v}[0] -= {a} * {c}", "{v} = {a} * 1.0\nnp.add.at({v}, [0, 0], {c})",
+    "{v} = np.zeros((2,) + {a}.shape)\n{v}[1] = {a}\n{v}[0] -= {a} * {c}",
+    "{v} = {a} * 1.0\nnp.add.at({v}, [0, 0], {c})",
     "{v} = np.empty_like({a})\n{v}[...] = {b}", "w = {a} * 1.0\n{v} = w[1:]\nw[0] = 5.0",
 )  # fmt: skip
 
@@ -163,7 +186,13 @@ class _Maker:
         if not isinstance(value, (np.ndarray, np.floating, float)) or np.asarray(value).dtype.kind != "f":
             return False
         array = np.asarray(value)
-        if array.size > LARGEST or array.size == 0 or array.ndim > 4 or not np.isfinite(array).all() or np.abs(array).max() > TEMPERATE:
+        if (
+            array.size > LARGEST
+            or array.size == 0
+            or array.ndim > 4
+            or not np.isfinite(array).all()
+            or np.abs(array).max() > TEMPERATE
+        ):
             return False
         space.pop("__builtins__", None)
         self.space = space

@@ -23,8 +23,8 @@ from jitgrad.ir.node import Node, call, fresh_input, full
 
 KINDS = ("exact", "exact", "numeric", "special")
 SIZES = (0, 1, 1, 2, 3, 3, 4, 7, 8, 9, 16, 31, 33, 64, 100, 129, 1000)
-LARGEST = 30_000   # elements of one value
-BOUND = 64         # whole numbers beyond it are brought back by a remainder
+LARGEST = 30_000  # elements of one value
+BOUND = 64  # whole numbers beyond it are brought back by a remainder
 SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 5e-324, 1e150, -1e-40)
 
 _EXACT_UNARY = ("negative", "absolute", "sign", "floor", "ceil", "trunc", "rint", "stop_gradient")
@@ -33,7 +33,18 @@ _EXACT_DIVIDING = ("remainder", "fmod", "floor_divide")
 _SMOOTH = ("sin", "cos", "tanh", "arctan", "expm1", "arcsinh", "exp", "exp2", "sqrt", "log", "log1p", "cbrt", "log2",
            "log10", "sinh", "cosh", "arctanh", "tan", "arcsin", "arccos", "arccosh")  # fmt: skip
 _COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
-_INT_BITS = ("bitwise_and", "bitwise_or", "bitwise_xor")
+_INTEGER = (
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_xor",
+    "floor_divide",
+    "remainder",
+    "fmod",
+    "left_shift",
+    "right_shift",
+    "power",
+)
+_INTEGER_UNARY = ("negative", "absolute", "sign", "invert", "floor")
 
 
 @dataclass
@@ -129,6 +140,9 @@ class _Maker:
         if dtype.kind == "b":
             return np.asarray(rng.random(shape) < 0.5)
         if dtype.kind != "f" or self.kind == "exact":
+            if dtype.kind != "f" and self.kind == "special":
+                extremes = np.array([np.iinfo(dtype).min, np.iinfo(dtype).max, 0, 1, 2, -1 % 7, 63, 64], dtype)
+                return np.asarray(rng.choice(extremes, shape))
             low = 0 if dtype.kind == "u" else -5
             return np.asarray(rng.integers(low, 6, shape)).astype(dtype)
         values = np.asarray(rng.normal(0, 1.5, shape)).astype(dtype)
@@ -185,6 +199,10 @@ class _Maker:
         self.choice(actions)()
 
     def unary(self) -> None:
+        if self.one_in(5):
+            node, _ = self.any_value("iu")
+            self.apply(self.choice(_INTEGER_UNARY), node)
+            return
         node, value = self.any_value("f")
         if self.kind == "exact":
             if self.one_in(4):
@@ -217,7 +235,7 @@ class _Maker:
         elif kind == "b":
             names = ["logical_and", "logical_or", "logical_xor", "add", "multiply", "maximum"]
         elif kind in "iu":
-            names = [n for n in names if n not in ("fmax", "fmin")] + list(_INT_BITS)
+            names = [n for n in names if n not in ("fmax", "fmin")] + list(_INTEGER)
         if kind == "f" and self.one_in(6) and self.kind != "special":
             names = ["divide", "arctan2", "hypot"] if self.kind == "numeric" else list(_EXACT_DIVIDING)
         if kind == "f" and self.kind == "special":
@@ -227,8 +245,10 @@ class _Maker:
             y = call("select", call("isnan", y), full(1.0, y.aval), y)
         if name == "power" and y.primitive.name == "broadcast":  # NumPy takes roots by shortcuts where strides are 0
             y = call("tanh", x)
-        if name in _EXACT_DIVIDING and self.kind == "exact":
+        if kind == "f" and name in _EXACT_DIVIDING and self.kind == "exact":
             y = full(float(self.choice((2, 3, 5, -3))), y.aval)
+        if name == "power" and kind in "iu":  # NumPy refuses negative exponents
+            y = call("bitwise_and", y, full(3, y.aval))
         if name == "divide" and self.kind == "numeric":
             y = call("absolute", y) + 0.75
         self.apply(name, x, y)
@@ -255,7 +275,9 @@ class _Maker:
             return x, x
         if x.dtype.kind == "b":
             return x, full(self.one_in(2), x.aval)
-        number = self.choice((0, 1, 2, 3)) if self.kind == "exact" or x.dtype.kind != "f" else self.choice((0.5, -1.75, 0.0, 1.0))
+        number = (
+            self.choice((0, 1, 2, 3)) if self.kind == "exact" or x.dtype.kind != "f" else self.choice((0.5, -1.75, 0.0, 1.0))
+        )
         return x, full(number, x.aval)
 
     def spread(self, node: Node, shape: tuple[int, ...]) -> Node | None:
@@ -272,7 +294,7 @@ class _Maker:
 
     def convert(self) -> None:
         node, value = self.any_value()
-        wanted = np.dtype(self.choice([self.main, self.main, "f8", "f4", "i8", "i4", "bool", "i2"]))
+        wanted = np.dtype(self.choice([self.main, self.main, "f8", "f4", "f2", "i8", "i4", "bool", "i2"]))
         if value.dtype.kind == "f" and wanted.kind in "iu":
             finite = bool(np.isfinite(value).all()) and (value.size == 0 or np.abs(value).max() < 30000)
             if not finite:
@@ -383,10 +405,13 @@ class _Maker:
         if not node.ndim:
             return
         axis = int(self.rng.integers(node.ndim))
+
         def rest(shape):
             return shape[:axis] + shape[axis + 1 :]
 
-        partners = [n for n, _ in self.pool if n.dtype == node.dtype and n.ndim == node.ndim and rest(n.shape) == rest(node.shape)]
+        partners = [
+            n for n, _ in self.pool if n.dtype == node.dtype and n.ndim == node.ndim and rest(n.shape) == rest(node.shape)
+        ]
         chosen = [self.choice(partners) for _ in range(int(self.rng.integers(1, 4)))]
         if sum(n.aval.size for n in chosen) + node.aval.size <= LARGEST:
             chosen.insert(int(self.rng.integers(len(chosen) + 1)), node)
@@ -418,7 +443,9 @@ class _Maker:
             if way == 0 and spread:
                 node = call("remainder", ops.cast(self.choice(spread), np.int64), full(extent, aval_of(shape, np.int64)))
             elif way == 1 and shape:
-                node = call("remainder", ops.iota(shape, int(self.rng.integers(len(shape)))), full(extent, aval_of(shape, np.int64)))
+                node = call(
+                    "remainder", ops.iota(shape, int(self.rng.integers(len(shape)))), full(extent, aval_of(shape, np.int64))
+                )
             elif way == 2:
                 node = full(int(self.rng.integers(-extent, extent)), aval_of(shape, np.int64))
             else:
@@ -451,7 +478,9 @@ class _Maker:
         shape_of_values = (*shape, *node.shape[count:])
         if prod(shape_of_values) > LARGEST:
             return
-        candidates = [s for s in (self.spread(n, shape_of_values) for n, _ in self.pool if n.dtype == node.dtype) if s is not None]
+        candidates = [
+            s for s in (self.spread(n, shape_of_values) for n, _ in self.pool if n.dtype == node.dtype) if s is not None
+        ]
         values = self.choice(candidates) if candidates else self.input(shape_of_values, node.dtype)[0]
         indices = self.indices(node.shape[:count], shape)
         if self.one_in(2):
@@ -468,7 +497,11 @@ class _Maker:
         if self.one_in(3):
             b = ops.matrix_transpose(a)
         else:
-            fitting = [n for n, _ in self.pool if n.dtype == a.dtype and n.ndim == a.ndim and n.shape[:-1] == (*a.shape[:-2], a.shape[-1])]
+            fitting = [
+                n
+                for n, _ in self.pool
+                if n.dtype == a.dtype and n.ndim == a.ndim and n.shape[:-1] == (*a.shape[:-2], a.shape[-1])
+            ]
             shape = (*a.shape[:-2], a.shape[-1], int(self.choice((1, 2, 3, 8, 17, 33))))
             if not fitting and prod(shape) > LARGEST:
                 return
@@ -528,4 +561,3 @@ def _evaluate(root: Node, known: dict[int, np.ndarray]) -> np.ndarray:
                 known[id(node)] = np.asarray(node.primitive.reference(*values, **node.params))
             stack.pop()
     return known[id(root)]
-

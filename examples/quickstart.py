@@ -64,7 +64,7 @@ def fit_network(images, targets, hidden=32):
         "b2": np.zeros(10),
     }
     step = jitgrad.value_and_grad(network_loss)
-    for epoch in range(30):
+    for _ in range(30):
         order = rng.permutation(len(images))
         for start in range(0, len(order) - 63, 64):
             batch = order[start : start + 64]
@@ -135,10 +135,12 @@ def main():
     images, targets, test_images, test_labels = digits()
 
     weights, loss = fit_logistic(images, targets)
-    print(f"logistic regression: loss {loss:.4f}, accuracy on 400 unseen digits {accuracy(test_images @ weights, test_labels):.3f}")
+    right = accuracy(test_images @ weights, test_labels)
+    print(f"logistic regression: loss {loss:.4f}, accuracy on 400 unseen digits {right:.3f}")
 
     params, loss = fit_network(images, targets)
-    print(f"network 65-32-10:    loss {loss:.4f}, accuracy on 400 unseen digits {accuracy(scores_of(params, test_images), test_labels):.3f}")
+    right = accuracy(scores_of(params, test_images), test_labels)
+    print(f"network 65-32-10:    loss {loss:.4f}, accuracy on 400 unseen digits {right:.3f}")
 
     ours, exact = second_derivative()
     print(f"\nsecond derivative of x^3 sin x at 1.3: {ours:.15f}\n                        closed form: {exact:.15f}")
@@ -146,7 +148,7 @@ def main():
     print("\nthe adjoint of x -> sum(x sin x), as jitgrad runs it:\n")
     print(jitgrad.show(jitgrad.grad(lambda x: np.sum(x * np.sin(x))), np.ones(3)))
 
-    print("\ngradient of the logistic loss, 1397 images (microseconds, median):")
+    print("gradient of the logistic loss, 1397 images (microseconds, median):")
     for name, value in times(weights, images, targets).items():
         print(f"  {name:14s} {value:9.1f}")
 

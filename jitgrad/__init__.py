@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import numpy as numpy
 from . import ops as ops
-from .api import grad, is_traced, jit, jvp, stop_gradient, value_and_grad, vjp
+from .api import grad, is_traced, jit, jvp, stop_gradient, to_numba, value_and_grad, vjp
 from .config import config
 from .errors import InternalError, JitgradError, Limitation, UsageError, UsageTypeError, UsageValueError
 from .inspection import explain, show
@@ -25,6 +25,7 @@ __all__ = [
     "numpy",
     "show",
     "stop_gradient",
+    "to_numba",
     "value_and_grad",
     "vjp",
 ]

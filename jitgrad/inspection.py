@@ -68,11 +68,9 @@ def show(
     program, _ = _program(function, args, kwargs)
     if changed_by is not None:
         return _changed_by(program.runner, changed_by)
-    if target == "numpy" and stage != "traced":
-        if stage != "all":
-            raise UsageValueError(f"target numpy has no stage {stage!r}", "It interprets the graph of stage 'traced'.")
-        stage = "traced"
-    found = _stages(program.runner, stage)
+    if target == "numpy" and stage not in ("traced", "all"):
+        raise UsageValueError(f"target numpy has no stage {stage!r}", "It interprets the graph of stage 'traced'.")
+    found = _stages(program.runner, "traced" if target == "numpy" else stage)
     if stage != "all":
         return Text(found[stage])
     return Text("\n".join(f"--- {name}\n{text}" for name, text in found.items()))
@@ -100,7 +98,7 @@ def explain(function: Callable, *args, **kwargs) -> Text:
     runner = program.runner
     with interning(runner.nodes):
         plan = plan_graph(runner.graph, runner.layouts)
-    lines = [f"{function!r}".strip("<>") + ": " + ("traced before" if id(program) in known else reason)]
+    lines = [repr(function)[1:-1] + ": " + ("traced before" if id(program) in known else reason)]
     lines.append("tier: " + _tier(program))
     lines.append(f"nodes: {len(runner.graph.nodes)} traced, {len(plan.graph.nodes)} after the passes")
     lines += _inputs(program)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import functools
+import random
 import sys
 import types
 
@@ -612,3 +614,52 @@ def test_outside_arrays_that_are_no_numbers_or_only_seem_large():
     wide = np.broadcast_to(np.arange(3.0), (10**9, 3))
     f = grad(lambda x: np.sum(x * wide[0]) + len(names[3]) * x[0])
     np.testing.assert_array_equal(f(X), [2, 1, 2])
+
+
+def test_random_numbers_are_new_at_each_call():
+    rng, python_rng = np.random.default_rng(0), random.Random(0)
+
+    def with_generator(x):
+        return np.sum(x * rng.normal(size=3))
+
+    def with_python(x):
+        return np.sum(x) * python_rng.random()
+
+    def with_globals(x):
+        return np.sum(x * np.random.rand(3)) * random.random()
+
+    def seeded(x):
+        return np.sum(x * np.random.default_rng(7).normal(size=3))
+
+    for f in (with_generator, with_python, with_globals):
+        derivative = grad(f)
+        results = [tuple(derivative(X)) for _ in range(4)]
+        assert len(set(results)) == 4
+    derivative = grad(seeded)
+    for _ in range(3):
+        np.testing.assert_array_equal(derivative(X), np.random.default_rng(7).normal(size=3))
+    assert derivative.traces == 1
+
+
+def test_iterators_advance_at_each_call():
+    batches = iter([np.full(3, float(k)) for k in range(9)])
+    numbers = (float(k) for k in range(9))
+    f = grad(lambda x: np.sum(x * next(batches)) + x[0] * next(numbers))
+    for k in range(4):
+        np.testing.assert_array_equal(f(X), [2 * k, k, k])
+
+
+def test_sets_deques_and_objects_of_libraries():
+    members, queue = {1, 2}, collections.deque([1.0, 2.0])
+    table = collections.UserDict(k=2.0)
+    f = grad(lambda x: x * (10.0 if 2 in members else 1.0) * queue[1])
+    g = grad(lambda x: x * table["k"])
+    assert f(1.0) == 20.0 and g(1.0) == 2.0
+    members.remove(2)
+    members.add(3)
+    assert f(1.0) == 2.0
+    queue[1] = 5.0
+    table["k"] = 7.0
+    assert f(1.0) == 5.0 and g(1.0) == 7.0
+    queue.rotate()
+    assert f(1.0) == 1.0

@@ -74,7 +74,7 @@ def run(program: Path, environment: dict[str, str]) -> float:
     """What the program printed."""
     done = subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(done.stderr.strip()[-400:])
+        raise RuntimeError(done.stderr.strip()[-280:])
     return float(done.stdout)
 
 

@@ -12,9 +12,10 @@ from ..frontend.trace import current
 from ..ir.node import call
 from .function import Function, Grad, Jit, check_argnums
 from .inline import check_primals, directional
+from .njit import to_numba
 from .pullback import Pullback, Vjp
 
-__all__ = ["Pullback", "grad", "is_traced", "jit", "jvp", "stop_gradient", "value_and_grad", "vjp"]
+__all__ = ["Pullback", "grad", "is_traced", "jit", "jvp", "stop_gradient", "to_numba", "value_and_grad", "vjp"]
 
 
 def grad(
@@ -38,7 +39,8 @@ def grad(
     Raises:
       UsageError: for a result that is no real scalar, an integer argument to differentiate, argnums out of range.
 
-    Arrays that the function closes over are read at each call; see `jitgrad.frontend.captures` for what else is watched.
+    Arrays that the function closes over are read at each call, so that changes in place are seen; a changed number,
+    function or attribute means a new trace. `jitgrad.frontend.captures` says what is watched and what cannot be.
     Usable as a decorator, with or without arguments, on functions and methods (argnums count after self).
 
     >>> import numpy as np

@@ -16,13 +16,16 @@ import numpy as np
 from .. import tree
 from ..errors import Location, UsageError, UsageTypeError, UsageValueError
 from ..frontend.array import Array
+from ..frontend.calls import unwatched
 from ..frontend.convert import as_array
 from ..frontend.trace import capture, check_alive, end_inputs
 from ..ir.aval import Aval
 from ..ir.graph import substitute
 from ..ir.node import Node, constant, fresh_input, full
-from ..transforms.forward import pushforward
-from ..transforms.reverse import pullback
+from ..transforms import forward
+from ..transforms import reverse as backward
+
+pushforward, pullback = unwatched(forward.pushforward), unwatched(backward.pullback)
 
 
 def called(function: Callable) -> str:
@@ -47,6 +50,7 @@ class Fresh:
     inputs: list[Node]
     actual: list[Node]
 
+    @unwatched
     def put_back(self, nodes: Sequence[Node]) -> list[Node]:
         """`nodes`, the actual nodes in place of the fresh inputs."""
         if self.inputs == self.actual:

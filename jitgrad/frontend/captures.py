@@ -1,28 +1,38 @@
-"""What a traced function reads from its surroundings, and whether it is still the same at a later call.
+"""What a traced function reads from its surroundings: found while it runs, compared at later calls.
 
-Watched: global names that the user's functions read while they are traced, closure cells, defaults, elements of
-lists and dicts reached through these, attributes of objects reached through these (those names that the traced code
-loads as attributes), and so on inwards; also the attributes of user objects among the arguments. A changed number,
-string, function or object means a new trace. An array bound anew needs none if only its elements are new: it takes
-the place of the old one.
+Watched: global names that the user's functions read while they are traced; closure cells and defaults of functions
+that can be reached; elements of lists, dicts, deques and sets; attributes of objects, of the user's classes and of the
+user's modules (those names that the traced code loads as attributes, all of them where it uses `getattr` or where a
+library's methods may read them); and so on inwards; also the attributes of objects among the arguments. A changed
+number, string, function or object means a new trace. An array bound anew needs none if only its elements are new: it
+takes the place of the old one.
 
-Not watched: modules of installed packages and the standard library; what code of such packages reads; attributes that a
-property or `__getattr__` computes from state that is out of sight; containers with more than `LIMIT` elements (their
-length is watched); files, clocks, random generators.
+A function that changes what it reads (a counter, a list that it appends to, a random generator), and one that can
+reach an iterator, computes something else at its next call: it is traced at every call.
+
+Not watched: modules of the standard library and of installed packages, and what their code reads from elsewhere than
+its arguments; what `__getattr__` or C code computes from state that is out of sight; methods of a class that are replaced
+(what they close over is watched), builtins that are shadowed later; elements of a container after the first `LIMIT` (its
+length is watched), attributes of objects after the first `LIMIT`; files, clocks, generators seeded by the system
+inside the function.
 """
 
 from __future__ import annotations
 
+import _random
 import builtins
 import functools
+import itertools
+import pickle
 import sys
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 
 import numpy as np
 
 from .calls import is_library, reads_of
-from .guards import ATOMS, MISSING, Place, Watch, cell_value
+from .guards import ATOMS, MISSING, Place, Watch, cell_value, same_value
 from .trace import Trace
 
 LIMIT = 1000
@@ -42,8 +52,13 @@ class Watcher:
         self._objects: list = []
         self._names: set[str] = {"__wrapped__", "__call__"}
         self._every_attribute = False
+        self._generators: list[tuple[object, bytes]] = []  # random generators and their states at first sight
+        self._iterators = False
         self._todo: list = []
         self._looking = False
+        for module in ("random", "numpy.random"):
+            if module in sys.modules:
+                self.look_into(getattr(sys.modules[module], "_inst", None) or sys.modules[module].mtrand._rand)
 
     def function_starts(self, code: CodeType, namespace: dict) -> None:
         """A function of the user with this code and these globals begins to run."""
@@ -65,6 +80,18 @@ class Watcher:
         for name in reads.globals:
             if name in namespace or not hasattr(builtins, name):
                 self._add(self.watch.mappings, namespace, name, namespace.get(name, MISSING))
+
+    def is_repeatable(self) -> bool:
+        """Whether the next call finds what this one found: the function has changed nothing of what it reads.
+
+        An iterator cannot be asked whether it was advanced: a function that can reach one is taken not to be repeatable.
+        """
+        changes = self.watch.changes()
+        if self._iterators or changes is None:
+            return False
+        return all(same_value(place.value, now) for place, now in changes) and all(
+            _random_state(generator) == state for generator, state in self._generators
+        )
 
     def look_into(self, *roots) -> None:
         """Watches what can be reached from `roots`."""
@@ -111,16 +138,21 @@ class Watcher:
                 for key in list(value)[:LIMIT]:
                     self._add(self.watch.mappings, value, key, value.get(key, MISSING))
                 return ()
-            case list():
+            case list() | deque():
                 self._length(value)
-                for index, element in enumerate(value[:LIMIT]):
+                for index, element in enumerate(itertools.islice(value, LIMIT)):
                     self._add(self.watch.items, value, index, element)
                 return ()
             case tuple():
                 return value[:LIMIT]
-            case set() | frozenset():
-                self._length(value)
+            case set():
+                self.watch.sets.append(Place(value, None, frozenset(value)))
                 return ()
+            case Iterator():
+                self._iterators = True
+        if _is_random_generator(value):
+            self._generators.append((value, _random_state(value)))
+            return ()
         if self._has_own_attributes(value) and len(self._objects) < LIMIT:
             self._objects.append(value)
             self._look_at_attributes(value, self._wanted_names(value))
@@ -149,7 +181,9 @@ class Watcher:
         return bool(own) or any("__slots__" in vars(base) for base in type(value).__mro__)
 
     def _wanted_names(self, value) -> Iterable[str]:
-        return self._names.union(own_attributes(value)) if self._every_attribute else self._names
+        if self._every_attribute or _has_library_methods(value):
+            return self._names.union(own_attributes(value))
+        return self._names
 
     def _look_at_attributes(self, value, names: Iterable[str]) -> None:
         """Watches those attributes that lie in a dict or a slot: no code of the user's runs."""
@@ -190,8 +224,38 @@ def own_attributes(value) -> Mapping:
     return own if isinstance(own, dict) else {}
 
 
+_MACHINERY = tuple(f"jitgrad.{part}." for part in ("api", "config", "frontend", "ir", "runtime", "transforms"))
+
+
 def _is_ours(kind: type) -> bool:
-    return str(kind.__module__).split(".")[0] == "jitgrad"
+    """Whether it is a traced value's class, or another that only this library uses."""
+    return f"{kind.__module__}.".startswith(_MACHINERY)
+
+
+def _has_library_methods(value) -> bool:
+    """Whether Python code that is not looked at may read attributes of `value`: methods of a library's class."""
+    if isinstance(value, (type, ModuleType)):
+        return False
+    return any(
+        kind is not object and is_library_class(kind) and any(isinstance(v, FunctionType) for v in vars(kind).values())
+        for kind in type(value).__mro__
+    )
+
+
+def _is_random_generator(value) -> bool:
+    if isinstance(value, _random.Random):
+        return True
+    numpy_random = sys.modules.get("numpy.random")
+    return numpy_random is not None and isinstance(value, (numpy_random.Generator, numpy_random.RandomState))
+
+
+def _random_state(generator) -> bytes:
+    """The state of a random generator of Python's or NumPy's."""
+    if isinstance(generator, _random.Random):
+        return pickle.dumps(generator.getstate())
+    if hasattr(generator, "bit_generator"):
+        return pickle.dumps(generator.bit_generator.state)
+    return pickle.dumps(generator.get_state(legacy=False))
 
 
 def is_library_class(kind: type) -> bool:

@@ -17,7 +17,7 @@ from .array import Array
 from .calls import listening
 from .captures import Watcher
 from .convert import connect
-from .guards import Guards, same_value
+from .guards import Guards
 from .trace import Captured, Trace, capture, check_alive, read_values, refuse_foreign, tracing
 
 EXACT_LIMIT = 1 << 15
@@ -132,7 +132,7 @@ def _finish(trace: Trace, watcher: Watcher, arguments: list, outputs: list, outp
     _check_leaks(graph)
     arrays = tuple(_now_or_then(c, outside) for c in read)
     guards = Guards(watcher.watch, arrays, _exact(trace, watcher, outside))
-    return Traced(graph, guards, output, scope(), _is_repeatable(watcher))
+    return Traced(graph, guards, output, scope(), watcher.is_repeatable())
 
 
 def _is_uniform(array: np.ndarray) -> bool:
@@ -172,11 +172,6 @@ def _is_counting(array: np.ndarray) -> bool:
         return bool(array.flat[0] in (0, 1))
     flat = array.reshape(-1)
     return array.dtype.kind in "iu" and bool((np.diff(flat) == 1).all())
-
-
-def _is_repeatable(watcher: Watcher) -> bool:
-    changes = watcher.watch.changes()
-    return changes is not None and all(same_value(place.value, now) for place, now in changes)
 
 
 def _check_leaks(graph: Graph) -> None:

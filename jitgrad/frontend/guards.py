@@ -32,6 +32,7 @@ class Watch:
     items: list[Place] = field(default_factory=list)  # holder[key]
     lengths: list[Place] = field(default_factory=list)  # len(holder)
     attributes: list[Place] = field(default_factory=list)  # getattr(holder, key)
+    sets: list[Place] = field(default_factory=list)  # holder, equal to a copy
 
     def places(self) -> list[Place]:
         """Every place whose value is compared by identity."""
@@ -42,7 +43,7 @@ class Watch:
         self._gets = tuple((place.holder.get, place.key, place.value) for place in self.mappings)
         self._cells = tuple((place.holder, place.value) for place in self.cells)
         self._items = tuple((place.holder, place.key, place.value) for place in self.items)
-        self._rest = (self.lengths, self.attributes) if self.lengths or self.attributes else None
+        self._rest = bool(self.lengths or self.attributes or self.sets)
 
     def unchanged(self) -> bool:
         """Whether each place holds the very object that it held."""
@@ -56,20 +57,25 @@ class Watch:
             for holder, key, value in self._items:
                 if holder[key] is not value:
                     return False
-            if self._rest is not None:
+            if self._rest:
                 return self._rest_unchanged()
         except (ValueError, IndexError):  # an emptied cell, a shorter list
             return False
         return True
 
     def _rest_unchanged(self) -> bool:
-        return all(len(place.holder) == place.value for place in self.lengths) and all(
+        return self._containers_hold() and all(
             getattr(place.holder, place.key, MISSING) is place.value for place in self.attributes
+        )
+
+    def _containers_hold(self) -> bool:
+        return all(len(place.holder) == place.value for place in self.lengths) and all(
+            place.holder == place.value for place in self.sets
         )
 
     def changes(self) -> list[tuple[Place, object]] | None:
         """The places that hold another object now, with it; None when a container has grown or shrunk."""
-        if any(len(place.holder) != place.value for place in self.lengths):
+        if not self._containers_hold():
             return None
         found = []
         for places, read in (
@@ -134,7 +140,7 @@ class Guards:
 
     def are_none(self) -> bool:
         """Whether there is nothing to check and nothing to read."""
-        return not (self.arrays or self.exact or self.watch.lengths or self.watch.places())
+        return not (self.arrays or self.exact or self.watch.lengths or self.watch.sets or self.watch.places())
 
     def current(self) -> tuple[np.ndarray, ...] | None:
         """The outside arrays as they are now; None when something else has changed.

@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import Limitation, UsageIndexError, UsageTypeError
 from ..ir.node import Node, call
 from .array import Array, view_of
+from .calls import unwatched
 from .convert import as_array, broadcast_shapes, captured, cast, contains_traced, read_values, spread
 from .handle import check_scope
 
@@ -43,6 +44,7 @@ class New(NamedTuple):
     gap: bool = False
 
 
+@unwatched
 def index(x: Array, key) -> Array:
     """x[key], as NumPy: UsageIndexError for what is out of range or no index."""
     check_scope(x)

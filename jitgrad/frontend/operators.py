@@ -9,6 +9,7 @@ from ..ir.aval import aval_of
 from ..ir.node import Node, call, full
 from .aliasing import check_unshared
 from .array import Array
+from .calls import unwatched
 from .convert import (
     WEAK,
     UsageOverflowError,
@@ -34,6 +35,7 @@ _POWERS = (np.power, np.float_power)
 _BY_VALUE = COMPARISONS.union(_POWERS)
 
 
+@unwatched
 def operate(ufunc: np.ufunc, x, y):
     """The operator of `ufunc` between x and y, of which at least one is an Array."""
     x_shape: tuple[int, ...] = ()
@@ -69,6 +71,7 @@ def operate(ufunc: np.ufunc, x, y):
     return Array(loop.build(operand_node(x, operands[0], shape), operand_node(y, operands[1], shape)), loop.weak)
 
 
+@unwatched
 def operate_one(ufunc: np.ufunc, x: Array) -> Array:
     """The unary operator of `ufunc`."""
     check_scope(x)
@@ -76,6 +79,7 @@ def operate_one(ufunc: np.ufunc, x: Array) -> Array:
     return Array(loop.build(cast(x.node, loop.operands[0])), loop.weak)
 
 
+@unwatched
 def operate_in_place(ufunc: np.ufunc, x: Array, y):
     """x op= y: the handle takes the new value, as every name of NumPy's array would; a scalar is replaced, not changed.
 

@@ -10,6 +10,7 @@ from ..errors import Limitation, UsageError, UsageTypeError
 from ..ir.node import Node, call
 from .aliasing import check_unshared
 from .array import Array
+from .calls import unwatched
 from .convert import as_array, broadcast_shapes, cast, kind_of, spread
 from .folds import accumulate, reduce
 from .loops import ufunc_loop
@@ -18,6 +19,7 @@ from .operators import call_elementwise, store
 _IGNORED = ("order", "subok")  # memory layout and subclasses: nothing that a traced array has
 
 
+@unwatched
 def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple, options: dict):
     """What NumPy calls when a ufunc meets a traced array."""
     if method == "__call__":

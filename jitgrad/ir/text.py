@@ -159,7 +159,7 @@ def _builder(name: str) -> Callable[..., Node]:
 def _namespace(names: Iterable[str]) -> dict:
     """What the text may name: the primitives it uses, dtypes, and the spellings of numbers."""
     leaves = {INPUT.name, CONSTANT.name}
-    space = {name: _builder(name) for name in names if name in PRIMITIVES and name not in leaves}
+    space: dict = {name: _builder(name) for name in names if name in PRIMITIVES and name not in leaves}
     space |= {short: dtype_from_short(short) for short in _DTYPES}
     longdouble = np.dtype(np.longdouble)
     return space | {

@@ -206,9 +206,20 @@ def flat(x: Node) -> Node:
     return reshape(x, (x.aval.size,))
 
 
-def flat_unless(x: Node, axis) -> tuple[Node, int]:
-    """NumPy's reading of `axis=None`: the flattened array and axis 0."""
-    return (flat(x), 0) if axis is None else (x, axis_of(axis, x.ndim))
+def flat_unless(x: Node, axis, lenient: bool = False) -> tuple[Node, int]:
+    """NumPy's reading of `axis=None`: the flattened array and axis 0. `lenient`: a 0-d array has one axis."""
+    alone = axis is None or (lenient and _is_lenient(axis, x))
+    return (flat(x), 0) if alone else (x, axis_of(axis, x.ndim))
+
+
+def _is_lenient(axis, x: Node) -> bool:
+    """Axis 0 or -1 of a 0-d array, which NumPy's oldest functions allow."""
+    return not x.ndim and not isinstance(axis, (tuple, list)) and operator.index(axis) in (0, -1)
+
+
+def lenient_axes(axis, x: Node) -> tuple[int, ...]:
+    """`axes_of`, with axis 0 or -1 of a 0-d array as none."""
+    return () if axis is not None and _is_lenient(axis, x) else axes_of(axis, x.ndim)
 
 
 def move(x: Node, source: tuple[int, ...], destination: tuple[int, ...]) -> Node:

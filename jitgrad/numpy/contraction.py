@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from math import prod
 
 from ..ir.node import Node, call
-from ._build import BOOL, reduce, reshape, spread, times, transpose
+from ._build import BOOL, count_along, filled, reduce, reshape, spread, times, transpose
 
 Labels = tuple[Hashable, ...]
 
@@ -15,6 +15,8 @@ def summed(x: Node, labels: Labels, kept: Sequence[Hashable]) -> tuple[Node, Lab
     """x summed over the axes whose labels are not in `kept`; on bool the sum is `or`."""
     axes = tuple(k for k, label in enumerate(labels) if label not in kept)
     rest = tuple(label for label in labels if label in kept)
+    if x.dtype == BOOL and not count_along(x.shape, axes):
+        return filled(tuple(extent for k, extent in enumerate(x.shape) if k not in axes), False, BOOL), rest
     return reduce("reduce_max" if x.dtype == BOOL else "reduce_sum", x, axes), rest
 
 

@@ -51,7 +51,7 @@ def _running(name: str, a, axis, dtype, out, neutral=None) -> Node:
     x = node_of(a)
     if neutral is not None:
         x = without_nan(x, neutral)[0]
-    x, axis = flat_unless(summable(x, dtype), axis)
+    x, axis = flat_unless(summable(x, dtype), axis, lenient=True)
     return call(name, x, axis=axis, reverse=0)
 
 
@@ -107,12 +107,14 @@ def diff(a, n=1, axis=-1, prepend=NOT_GIVEN, append=NOT_GIVEN):
     x, order = node_of(a), operator.index(n)
     if order < 0:
         raise UsageValueError(f"order must be non-negative but got {order}")
+    if not order:
+        return x
     if not x.ndim:
         raise UsageValueError("diff requires input that is at least one dimensional")
     axis = axis_of(axis, x.ndim)
     ends = [None if end is NOT_GIVEN else _end(end, x, axis) for end in (prepend, append)]
     pieces = [piece for piece in (ends[0], x, ends[1]) if piece is not None]
-    x = join(common(*pieces), axis) if order else x
+    x = join(common(*pieces), axis)
     for _ in range(order):
         x = _first_difference(x, axis)
     return x
@@ -166,17 +168,21 @@ def gradient(f, *varargs, axis=None, edge_order=1):
 
 
 def _gradient_along(x: Node, axis: int, spacing, edge_order: int) -> Node:
-    """Second-order differences: with steps h below and g above a point,
-    f' = (h^2 f(+g) + (g^2 - h^2) f - g^2 f(-h)) / (h g (h + g)), and one-sided ones at the two ends."""
+    """Differences of second order inside, one-sided ones at the two ends. With steps h below and g above a point,
+    f' = (h^2 f(+g) + (g^2 - h^2) f - g^2 f(-h)) / (h g (h + g)); with equal steps f' = (f(+h) - f(-h)) / 2h."""
     n = x.shape[axis]
-    h = _steps(node_of(spacing), x, axis)
+    spacing = node_of(spacing)
+    h = _steps(spacing, x, axis)
     f = [part(x, axis, k, n - 2) for k in range(3)]
     below, above = part(h, axis, 0, n - 2), part(h, axis, 1, n - 2)
-    middle = (
-        f[0] * (-above / (below * (below + above)))
-        + f[1] * ((above - below) / (below * above))
-        + f[2] * (below / (above * (below + above)))
-    )
+    if not spacing.ndim:
+        middle = (f[2] - f[0]) / (2 * below)
+    else:
+        middle = (
+            f[0] * (-above / (below * (below + above)))
+            + f[1] * ((above - below) / (below * above))
+            + f[2] * (below / (above * (below + above)))
+        )
     ends = [_one_sided(x, h, axis, side, edge_order) for side in (0, 1)]
     return join([ends[0], middle, ends[1]], axis)
 

@@ -226,7 +226,8 @@ def unstack(x, /, *, axis=0):
 @implementation(np.delete)
 def delete(arr, obj, axis=None):
     x, axis = flat_unless(node_of(arr), axis)
-    obj = obj if isinstance(obj, slice) else static_array(obj, "the places to delete")
+    if not isinstance(obj, slice):
+        static_array(obj, "the places to delete")
     try:
         kept = np.delete(np.arange(x.shape[axis]), obj)
     except (IndexError, ValueError) as error:

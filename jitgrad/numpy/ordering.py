@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import Limitation, UsageTypeError, UsageValueError
-from ..ir.node import Node, call, constant
+from ..errors import Limitation, UsageIndexError, UsageTypeError, UsageValueError
+from ..ir.node import Node, call, constant, like
 from ._build import (
     BOOL,
+    FLOAT,
     INT,
     at,
     axes_of,
     axis_of,
+    both,
     cast,
-    common,
     count_along,
     equal,
     flat_unless,
@@ -25,16 +26,14 @@ from ._build import (
     move,
     node_of,
     opposite,
-    over,
     part,
     refuse_out,
     reshape,
     select,
     spread,
-    spread_all,
     total,
 )
-from .statistics import mean
+from .statistics import mean, nanmean
 
 
 def sort_along(x: Node, axis: int) -> Node:
@@ -62,7 +61,7 @@ def sort(a, axis=-1, kind=None, order=None, *, stable=None):
 @implementation(np.argsort)
 def argsort(a, axis=-1, kind=None, order=None, *, stable=None):
     """Always stable: equal elements keep their order, which NumPy promises for kind="stable" only."""
-    x, axis = flat_unless(_sortable(a, order), axis)
+    x, axis = flat_unless(_sortable(a, order), axis, lenient=True)
     return call("argsort", x, axis=axis)
 
 
@@ -108,12 +107,12 @@ def _sorted_last(x: Node, axis) -> tuple[Node, tuple[int, ...]]:
     return sort_along(x, x.ndim - 1), axes
 
 
-def _nan_spoils(ordered: Node, result: Node) -> Node:
-    """nan where the sorted values, nan last, contain one."""
+def _nan_spoils(ordered: Node, value: Node) -> Node:
+    """nan where the row of sorted values, nan last, that `value` belongs to contains one."""
     if ordered.dtype.kind != "f":
-        return result
-    last = at(ordered, ordered.ndim - 1, -1)
-    return select(call("isnan", last), np.nan, result)
+        return value
+    spoiled = call("isnan", at(ordered, ordered.ndim - 1, -1))
+    return select(spread(spoiled, value.shape), np.nan, value)
 
 
 @implementation(np.median)
@@ -134,7 +133,9 @@ def nanmedian(a, axis=None, out=None, overwrite_input=False, keepdims=False):
     if x.dtype.kind != "f":
         return median(x, axis, out, keepdims=keepdims)
     refuse_out(out)
-    return _nan_quantile(x, constant(0.5, x.dtype), axis, keepdims, "midpoint")
+    if not x.aval.size:
+        return nanmean(x, axis, keepdims=keepdims)
+    return _nan_quantile(x, constant(0.5, FLOAT), True, axis, keepdims, "mean")
 
 
 @implementation(np.quantile)
@@ -179,27 +180,31 @@ def _quantile(a, q, whole, axis, out, method, keepdims, weights, name):
     x = node_of(a)
     if x.dtype == BOOL and method in ("linear", "midpoint"):
         raise UsageTypeError(f"np.{name} of a boolean array: boolean subtract is not supported by NumPy")
-    fraction = _fraction(x, q, whole)
-    if not is_traced(q) and not np.all((np.asarray(q) >= 0) & (np.asarray(q) <= whole)):
-        raise UsageValueError(f"np.{name}: q must be in the range [0, {whole}]")
-    if name.startswith("nan") and x.dtype.kind == "f":
-        return _nan_quantile(x, fraction, axis, keepdims, method)
+    fraction, weak = _fraction(q, whole, name)
+    if name.startswith("nan"):
+        if not x.aval.size:  # NumPy's answer, whatever q is
+            return nanmean(x, axis, keepdims=keepdims)
+        if x.dtype.kind == "f":
+            return _nan_quantile(x, fraction, weak, axis, keepdims, method)
     ordered, axes = _sorted_last(x, axis)
-    value = _between(ordered, fraction, constant(ordered.shape[-1], INT), method)
-    value = _nan_spoils_leading(ordered, value)
-    return _keep_behind(value, fraction.ndim, x.shape, axes, keepdims)
+    if not ordered.shape[-1]:
+        raise UsageIndexError(f"np.{name} of no elements: the shape is {x.shape}, the axes are {axes}")
+    value = _between(ordered, fraction, weak, constant(ordered.shape[-1], INT), method)
+    return _keep_behind(_nan_spoils(ordered, value), fraction.ndim, x.shape, axes, keepdims)
 
 
-def _fraction(x: Node, q, whole) -> Node:
-    """q as a fraction, in the dtype that NumPy computes the quantile in."""
-    if whole == 100:
-        return floating(over(*spread_all(*map(floating, common(q, constant(100, floating(x).dtype))))))
-    is_number = isinstance(q, (int, float)) or getattr(q, "weak", None)
-    node = node_of(q)
-    return cast(node, x.dtype) if is_number and x.dtype.kind == "f" else floating(node)
+def _fraction(q, whole, name: str) -> tuple[Node, bool]:
+    """q as a fraction (nan for a traced one out of range), and whether it promotes as a Python number."""
+    node = floating(node_of(q))
+    if is_traced(q):
+        node = select(both(node >= 0, node <= whole), node, np.nan)
+    elif not np.all((np.asarray(q) >= 0) & (np.asarray(q) <= whole)):
+        raise UsageValueError(f"np.{name}: q must be in the range [0, {whole}]")
+    weak = type(q) in (int, float) or bool(getattr(q, "weak", None))
+    return (node if whole == 1 else node / whole), weak
 
 
-def _between(ordered: Node, fraction: Node, count: Node, method: str) -> Node:
+def _between(ordered: Node, fraction: Node, weak: bool, count: Node, method: str) -> Node:
     """The quantiles of the first `count` elements of each sorted row: shape fraction.shape + rows.
 
     "linear" takes the place q (n - 1): definition 7 of Hyndman and Fan, American Statistician 50 (1996) 361.
@@ -209,24 +214,28 @@ def _between(ordered: Node, fraction: Node, count: Node, method: str) -> Node:
     q = spread(reshape(fraction, fraction.shape + (1,) * len(rows)), shape)
     last = spread(count, shape) - 1
     place = q * cast(last, q.dtype)
-    low, high = _neighbours(place, method)
-    ends = [
-        _take_rows(ordered, call("maximum", call("minimum", cast(k, INT), last), last * 0))
-        for k in (low, high)
-    ]
-    if method == "midpoint":
-        return floating(ends[0]) / 2 + floating(ends[1]) / 2
-    if method != "linear":
-        return ends[0]
-    weight = minus(place, low)
-    return _interpolated(ends[0], ends[1], weight)
+    places = _neighbours(select(place >= 0, place, 0), method)
+    ends = [_take_rows(ordered, _within(cast(one, INT), last)) for one in places]
+    if method == "mean":
+        value = ends[0] / 2 + ends[1] / 2
+    elif method in ("linear", "midpoint"):
+        weight = minus(place, places[0]) if method == "linear" else like(place, 0.5)
+        value = _interpolated(*ends, weight, np.result_type(ends[0].dtype, 1.0 if weak else q.dtype))
+    else:
+        value = ends[0]
+    return select(call("isnan", q), np.nan, value) if value.dtype.kind == "f" else value
+
+
+def _within(place: Node, last: Node) -> Node:
+    """`place`, at most `last`, at least 0."""
+    return call("maximum", call("minimum", place, last), like(last, 0))
 
 
 def _neighbours(place: Node, method: str) -> tuple[Node, Node]:
     down, up = call("floor", place), call("ceil", place)
     if method == "linear":
         return down, down + 1
-    if method == "midpoint":
+    if method in ("midpoint", "mean"):
         return down, up
     chosen = {"lower": down, "higher": up, "nearest": call("rint", place)}[method]
     return chosen, chosen
@@ -239,18 +248,10 @@ def _take_rows(ordered: Node, index: Node) -> Node:
     return call("gather", ordered, *grids, index)
 
 
-def _interpolated(low: Node, high: Node, weight: Node) -> Node:
+def _interpolated(low: Node, high: Node, weight: Node, dtype: np.dtype) -> Node:
     """low + weight (high - low), from the nearer end, which keeps it monotonic."""
-    dtype = np.result_type(low.dtype, weight.dtype)
     low, high, weight, step = (cast(node, dtype) for node in (low, high, weight, high - low))
     return select(weight >= 0.5, high - step * (1 - weight), low + step * weight)
-
-
-def _nan_spoils_leading(ordered: Node, value: Node) -> Node:
-    if ordered.dtype.kind != "f":
-        return value
-    spoiled = call("isnan", at(ordered, ordered.ndim - 1, -1))
-    return select(spread(spoiled, value.shape), np.nan, value)
 
 
 def _keep_behind(value: Node, leading: int, shape, axes, keepdims) -> Node:
@@ -261,12 +262,12 @@ def _keep_behind(value: Node, leading: int, shape, axes, keepdims) -> Node:
     return reshape(value, value.shape[:leading] + kept)
 
 
-def _nan_quantile(x: Node, fraction: Node, axis, keepdims, method: str) -> Node:
+def _nan_quantile(x: Node, fraction: Node, weak: bool, axis, keepdims, method: str) -> Node:
     """Quantiles of what is not nan: nan is sorted last, so a row's first `count` elements are the others."""
     ordered, axes = _sorted_last(x, axis)
     present = opposite(call("isnan", ordered))
     count = total(cast(present, INT), (ordered.ndim - 1,))
     clean = select(present, ordered, 0)
-    value = _between(clean, fraction, count, method)
+    value = _between(clean, fraction, weak, count, method)
     value = select(spread(equal(count, 0), value.shape), np.nan, value)
     return _keep_behind(value, fraction.ndim, x.shape, axes, keepdims)

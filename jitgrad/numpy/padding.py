@@ -52,6 +52,10 @@ def pad(array, pad_width, mode="constant", **kwargs):
     ends = _per_side(kwargs.get("constant_values", kwargs.get("end_values", 0)), x, mode)
     for axis, pair in enumerate(widths):
         if pair != (0, 0):
+            if not x.shape[axis] and mode not in ("constant", "empty"):
+                raise UsageValueError(
+                    f"np.pad: axis {axis} of shape {x.shape} is empty: mode {mode!r} cannot extend it"
+                )
             x = _padded(x, axis, pair, mode, kwargs, ends)
     return x
 

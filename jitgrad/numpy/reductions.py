@@ -12,7 +12,6 @@ from ._build import (
     BOOL,
     INT,
     NOT_GIVEN,
-    axes_of,
     axis_of,
     cast,
     count_along,
@@ -25,6 +24,7 @@ from ._build import (
     insert_axis,
     iota,
     keep,
+    lenient_axes,
     lowest,
     minus,
     node_of,
@@ -67,12 +67,12 @@ MIN = Fold("minimum", "reduce_min", "reduce_min", highest, _smaller)
 
 def fold(kind: Fold, x: Node, axis=None, keepdims=False, initial=NOT_GIVEN, where=True) -> Node:
     """x reduced along `axis`; elements where the mask is false do not count."""
-    axes = axes_of(axis, x.ndim)
+    axes = lenient_axes(axis, x)
     given = initial is not NOT_GIVEN and initial is not None
     if kind in (MAX, MIN) and not given:
         _needs_elements(kind, x, axes, where)
     x = masked(x, where, kind.neutral(x.dtype))
-    if kind in (MAX, MIN) and not count_along(x.shape, axes) and x.ndim:
+    if not count_along(x.shape, axes):
         result = filled(
             tuple(e for k, e in enumerate(x.shape) if k not in axes), kind.neutral(x.dtype), x.dtype
         )

@@ -185,9 +185,12 @@ def index_node(indices) -> Node:
 @implementation(np.take)
 def take(a, indices, axis=None, out=None, mode="raise"):
     refuse_out(out)
-    x, axis = flat_unless(node_of(a), axis)
+    x, axis = flat_unless(node_of(a), axis, lenient=True)
     index = index_node(indices)
-    if not x.shape[axis] and index.aval.size:
+    shape = x.shape[:axis] + index.shape + x.shape[axis + 1 :]
+    if not prod(shape):
+        return filled(shape, 0, x.dtype)
+    if not x.shape[axis]:
         raise UsageValueError("cannot do a non-empty take from an empty axes.")
     index = _wrapped(index, x.shape[axis], mode)
     taken = call("gather", move(x, (axis,), (0,)), index)

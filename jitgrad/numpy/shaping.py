@@ -17,6 +17,7 @@ from ._build import (
     flat,
     implementation,
     join,
+    lenient_axes,
     move,
     node_of,
     ordered_axes,
@@ -81,7 +82,7 @@ def expand_dims(a, axis):
 @implementation(np.squeeze)
 def squeeze(a, axis=None):
     x = node_of(a)
-    axes = [k for k, extent in enumerate(x.shape) if extent == 1] if axis is None else axes_of(axis, x.ndim)
+    axes = [k for k, extent in enumerate(x.shape) if extent == 1] if axis is None else lenient_axes(axis, x)
     if any(x.shape[k] != 1 for k in axes):
         raise UsageValueError(f"cannot squeeze axis {axis} of shape {x.shape}: its extent is not one")
     return reshape(x, tuple(extent for k, extent in enumerate(x.shape) if k not in axes))
@@ -318,6 +319,6 @@ def roll(a, shift, axis=None):
 
 def static_integers(value, what: str) -> np.ndarray:
     array = static_array(value, what)
-    if array.dtype.kind not in "iub":
+    if array.dtype.kind not in "iub" and array.size:
         raise UsageTypeError(f"{what} must be of integers, not {array.dtype}")
     return array.astype(np.int64)

@@ -25,6 +25,7 @@ from ._build import (
     is_traced,
     join,
     keep,
+    lenient_axes,
     minus,
     node_of,
     nonzero,
@@ -108,7 +109,8 @@ def _spread_arguments(a, axis, dtype, out, ddof, correction, name):
     if is_traced(ddof):
         raise Limitation(f"np.{name} with a traced ddof is not supported", "Pass a plain number.")
     x, final = _working(node_of(a), dtype)
-    return x, final, axes_of(axis, x.ndim), ddof
+    axes = lenient_axes(axis, x) if name.startswith("nan") else axes_of(axis, x.ndim)
+    return x, final, axes, ddof
 
 
 @implementation(np.var)
@@ -146,7 +148,7 @@ def nanmean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
         return mean(x, axis, dtype, out, keepdims, where=where)
     refuse_out(out)
     x, final = _working(x, dtype)
-    axes = axes_of(axis, x.ndim)
+    axes = lenient_axes(axis, x)
     return _finish(_mean(*_present(x, where), axes), axes, keepdims, final)
 
 

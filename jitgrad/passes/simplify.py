@@ -157,10 +157,22 @@ def merge_views(node):
         case "reshape":
             return shapes.reshape(x, **node.params)
         case "broadcast":
-            return shapes.broadcast(x, **node.params)
+            return _from_inserted(node, x) or shapes.broadcast(x, **node.params)
         case "transpose":
             return shapes.transpose(x, **node.params)
     return shapes.strided_slice(x, **node.params)
+
+
+def _from_inserted(node: Node, x: Node) -> Node | None:
+    """The broadcast of what is under x, where x is a reshape that puts in extents of 1 (as keepdims does)."""
+    if not _is(x, "reshape") or node.shape == x.shape:
+        return None
+    inner = x.operands[0]
+    kept = [axis for axis, extent in enumerate(x.shape) if extent != 1]
+    if inner.shape != tuple(x.shape[axis] for axis in kept):
+        return None
+    axes = node.params["axes"]
+    return shapes.broadcast(inner, node.shape, [axes[axis] for axis in kept])
 
 
 def _is(node: Node, name: str) -> bool:

@@ -13,7 +13,7 @@ import llvmlite.binding as llvm
 from ..backends.math_library import definition, symbol_of
 from ..backends.scalar import math_symbol
 from ..backends.target import Target, vector_bytes
-from ..errors import InternalError
+from ..errors import InternalError, Limitation
 
 # LLVM's state is global to the process and llvmlite does not guard it.
 LOCK = threading.RLock()
@@ -24,9 +24,13 @@ _IMPLIED = ("fmod", "fmodf")
 
 @lru_cache(maxsize=1)
 def host() -> Target:
-    """This machine's processor."""
+    """This machine's processor. Limitation on x86-64 without AVX2, FMA and F16C (before 2013): there LLVM would call
+    library functions for plain instructions, which may not exist."""
     _initialize()
     features = llvm.get_host_cpu_features().flatten()
+    missing = [name for name in ("avx2", "fma", "f16c") if f"+{name}" not in features.split(",")]
+    if missing and llvm.get_process_triple().startswith("x86_64"):
+        raise Limitation(f"this processor has no {', '.join(missing)}", 'Use tier="interpret": the compiler needs them.')
     return Target("cpu", llvm.get_process_triple(), llvm.get_host_cpu_name(), features, vector_bytes(features))
 
 
