@@ -348,6 +348,21 @@ def check_function(function: Function, seed: int = 0) -> None:
         raise Disagreement(f"forward mode gives {float(moved)!r}, reverse mode {along!r} (terms of {size:.3g})")
     if function.smooth and not single:
         _check_difference(f, arguments, directions, along, size)
+    if seed % 4 == 0 and not single:
+        _check_second(f, arguments, directions)
+
+
+def _check_second(f, arguments, directions) -> None:
+    """The Hessian times a direction: forward over reverse, and reverse over reverse."""
+    places = tuple(range(len(arguments)))
+    gradient = jitgrad.grad(f, places)
+
+    def along(*xs):
+        return sum(np.sum(g * d) for g, d in zip(gradient(*xs), directions, strict=True))
+
+    _, forward = jitgrad.jvp(gradient, tuple(arguments), tuple(directions))
+    for one, other in zip(forward, jitgrad.grad(along, places, tier="compile")(*arguments), strict=True):
+        _near("second order, forward and reverse over reverse", one, other, arguments)
 
 
 def _check_difference(f, arguments, directions, along: float, size: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
+from types import FrameType
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +38,7 @@ class Location(NamedTuple):
 
 def user_location(depth: int = 1) -> Location | None:
     """The innermost line on the stack that is not jitgrad's or NumPy's own; None at top level of neither."""
-    frame = sys._getframe(depth)
+    frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
         file = frame.f_code.co_filename
         if not file.startswith(_SKIPPED):

@@ -266,6 +266,9 @@ SPECIAL = [
     "np.linalg.norm(x, axis=1)",
     "np.std(x, axis=1)",
     "np.isin(x, [np.nan, 0.5])",
+    "np.gradient(x, axis=0)",
+    "np.interp(x, [1.0], [2.0])",
+    "np.nanquantile(x, np.array([0.2, 0.9]), axis=1, method='midpoint')",
 ]
 
 
@@ -320,6 +323,15 @@ EMPTY = [
     "np.isin(x, e)",
     "np.searchsorted(np.zeros(0), e)",
     "np.outer(e, v)",
+    "np.quantile(e, 0.5, axis=0)",
+    "np.quantile(e, 0.5, axis=1)",
+    "np.nanquantile(e, [0.5], axis=1)",
+    "np.nanmedian(e)",
+    "np.pad(e, 1, mode='edge')",
+    "np.pad(e, ((0, 0), (1, 2)), mode='linear_ramp')",
+    "np.pad(e, ((1, 0), (0, 0)), mode='mean')",
+    "np.take(e.T, [0], axis=1)",
+    "np.take(np.zeros((4, 0, 0)) + c, [0], axis=2)",
 ]
 
 

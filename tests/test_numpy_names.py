@@ -214,3 +214,47 @@ def test_errors_in_the_users_terms(function, kind, words):
 def test_an_index_out_of_range_is_an_index_error(function):
     with pytest.raises(UsageIndexError):
         evaluate(function, np.ones(3))
+
+
+VIEWS = [
+    lambda x: x.reshape(4).reshape(2, 2),
+    lambda x: x.T.T,
+    lambda x: np.squeeze(np.expand_dims(x, 0)),
+    lambda x: np.transpose(a=x),
+    lambda x: np.einsum("ij->ji", x),
+    lambda x: np.linalg.matrix_power(x, 1),
+    lambda x: np.diff(x, 0),
+    lambda x: np.split(x, 2)[0],
+    lambda x: np.flip(np.moveaxis(x, 0, 1)),
+    lambda x: np.real_if_close(x),
+]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_writing_to_a_view_is_refused_or_seen(view):
+    def write(x):
+        y = x.ravel()
+        base = y.reshape(2, 2)
+        del x
+        z = view(base)
+        z += 1.0
+        return base
+
+    x = np.arange(4.0).reshape(2, 2)
+    try:
+        found = evaluate(write, x)
+    except Limitation:
+        return
+    assert_same(found, write(x.copy()))
+
+
+def test_writing_to_a_copy_leaves_the_original():
+    def write(x):
+        y = np.concatenate([x])
+        z = np.pad(x, 0)
+        y += 1.0
+        z *= 2.0
+        return np.stack([x, y, z])
+
+    x = np.arange(4.0).reshape(2, 2)
+    assert_same(evaluate(write, x), write(x.copy()))

@@ -15,12 +15,14 @@ from bench.fuzz import compare
 from bench.programs import random_program
 from jitgrad import ops
 from jitgrad.config import config
+from jitgrad.errors import InternalError
 from jitgrad.ir import interpret
 from jitgrad.ir.aval import aval_of
 from jitgrad.ir.graph import Graph, structure
 from jitgrad.ir.node import Node, call, constant, fresh_input, full, interning
 from jitgrad.ir.text import to_text
 from jitgrad.ir.verify import verify
+from jitgrad.passes import pipeline
 from jitgrad.passes.pipeline import PASSES, optimize, pass_names
 from jitgrad.passes.products import expand_products
 from jitgrad.passes.simplify import RULES, simplify
@@ -84,6 +86,11 @@ def number(value, x: Node) -> Node:
     return full(value, x.aval)
 
 
+def spread(x: Node, shape: tuple[int, ...], axes: tuple[int, ...]) -> Node:
+    """A broadcast that no builder simplifies."""
+    return call("broadcast", x, shape=shape, axes=axes)
+
+
 CASES: dict[str, list[tuple[list[str], Callable[[], Node], Callable[[Node], Node]]]] = {
     "derivatives_are_done": [([], x64, lambda x: call("stop_gradient", x))],
     "multiply_by_unit": [
@@ -128,9 +135,9 @@ CASES: dict[str, list[tuple[list[str], Callable[[], Node], Callable[[Node], Node
         ([], x64, lambda x: call("reshape", call("reshape", x, shape=(3, 4)), shape=(12,))),
         ([], x64, lambda x: call("slice", x, starts=(0,), counts=(12,), steps=(1,))),
         ([], x64, lambda x: call("transpose", x, axes=(0,))),
-        (["broadcast"], x64, lambda x: call("broadcast", call("reshape", x, shape=(1, 12, 1)), shape=(4, 3, 12, 7), axes=(0, 2, 3))),
-        (["reshape"], x64, lambda x: call("broadcast", call("reshape", x, shape=(1, 12, 1)), shape=(1, 12, 1), axes=(0, 1, 2))),
-        (["broadcast"], x64, lambda x: call("broadcast", call("broadcast", x, shape=(2, 12), axes=(1,)), shape=(5, 2, 12), axes=(1, 2))),
+        (["broadcast"], x64, lambda x: spread(call("reshape", x, shape=(1, 12, 1)), (4, 3, 12, 7), (0, 2, 3))),
+        (["reshape"], x64, lambda x: spread(call("reshape", x, shape=(1, 12, 1)), (1, 12, 1), (0, 1, 2))),
+        (["broadcast"], x64, lambda x: spread(spread(x, (2, 12), (1,)), (5, 2, 12), (1, 2))),
     ],
 }  # fmt: skip
 LISTED = [(rule, k) for rule, cases in CASES.items() for k in range(len(cases))]
@@ -314,3 +321,14 @@ def test_zero_dimensional_constants_fold():
     found = simplify(graph)
     assert names(found) == []
     assert run(found)[0] == 8.0
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), InternalError("it does not fit")])
+def test_a_failing_pass_is_named(error, monkeypatch):
+    def broken(graph):
+        raise error
+
+    monkeypatch.setattr(pipeline, "PASSES", (("broken", broken),))
+    with pytest.raises(InternalError, match="the pass broken failed: .*JITGRAD_SKIP=broken") as caught:
+        optimize(polynomial())
+    assert len(str(caught.value).splitlines()) < 8

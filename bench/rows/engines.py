@@ -29,29 +29,29 @@ def version(name: str) -> str | None:
 
 
 def _jitgrad(threads: int) -> Engine:
-    import jitgrad  # noqa: PLC0415
+    import jitgrad
     return Engine("jitgrad", jitgrad, np, jitgrad.grad, jitgrad.value_and_grad, jitgrad.jit, threads=threads)
 
 
 def _autograd(threads: int) -> Engine:
-    import autograd  # noqa: PLC0415
-    import autograd.numpy  # noqa: PLC0415
-    import autograd.scipy.special  # noqa: PLC0415
+    import autograd
+    import autograd.numpy
+    import autograd.scipy.special
     return Engine("autograd", autograd, autograd.numpy, autograd.grad, autograd.value_and_grad, _as_it_is,
                   threads=threads)
 
 
 def _jax(threads: int) -> Engine:
-    import jax  # noqa: PLC0415
-    import jax.nn  # noqa: PLC0415
-    import jax.numpy  # noqa: PLC0415
+    import jax
+    import jax.nn
+    import jax.numpy
     jax.config.update("jax_enable_x64", True)
     return Engine("jax", jax, jax.numpy, jax.grad, jax.value_and_grad, jax.jit,
                   arrays=jax.numpy.asarray, wait=jax.block_until_ready, threads=threads)
 
 
 def _torch(threads: int) -> Engine:
-    import torch  # noqa: PLC0415
+    import torch
     torch.set_num_threads(threads)
 
     def value_and_grad(function: Callable, argnums: int | tuple = 0) -> Callable:
@@ -76,7 +76,7 @@ def _torch(threads: int) -> Engine:
 
 
 def _numba(threads: int) -> Engine:
-    import numba  # noqa: PLC0415
+    import numba
     return Engine("numba", numba, np, _none, _none, numba.njit, threads=threads)
 
 

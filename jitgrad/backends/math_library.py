@@ -86,4 +86,4 @@ _SYMBOL = re.compile(r'@"?([\w.$-]+)"?')
 
 def symbol_of(text: str) -> str:
     """The symbol that a declaration or a global's text is about."""
-    return _SYMBOL.search(text).group(1)
+    return _SYMBOL.findall(text)[0]

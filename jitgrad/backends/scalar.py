@@ -103,9 +103,9 @@ class Emitter:
         first = self.raw(f"insertelement {vector} poison, {kind} {x.name}, i32 0")
         return self.let(f"shufflevector {vector} {first}, {vector} poison, <{lanes} x i32> zeroinitializer", x.dtype, lanes)
 
-    def _aligned(self, *values: Value) -> tuple[int, list[Value]]:
+    def _aligned(self, *values: Value) -> tuple[int, tuple[Value, ...]]:
         lanes = max(value.lanes for value in values)
-        return lanes, [self.spread(value, lanes) for value in values]
+        return lanes, tuple([self.spread(value, lanes) for value in values])
 
     def _binary(self, opcode: str, x: Value, y: Value, dtype: np.dtype | None = None) -> Value:
         lanes, (x, y) = self._aligned(x, y)

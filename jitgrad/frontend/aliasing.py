@@ -23,6 +23,7 @@ VIEW_FUNCTIONS = frozenset({
     np.squeeze, np.expand_dims, np.atleast_1d, np.atleast_2d, np.atleast_3d, np.broadcast_to, np.broadcast_arrays,
     np.split, np.array_split, np.hsplit, np.vsplit, np.dsplit, np.unstack, np.diagonal, np.diag, np.flip, np.fliplr,
     np.flipud, np.rot90, np.real, np.imag, np.trim_zeros, np.linalg.matrix_transpose, np.linalg.diagonal,
+    np.einsum, np.ix_, np.diff, np.linalg.matrix_power,
 })  # fmt: skip
 _CHAIN = 16  # no NumPy function makes a view by more steps than this
 
@@ -70,9 +71,9 @@ def mark_views(result, arguments) -> None:
         for node in _viewed(base.node):
             bases.setdefault(id(node), base)
     for view in _handles(result):
-        base = next((bases[id(node)] for node in _viewed(view.node) if id(node) in bases), None)
-        if base is not None and base is not view:
-            share(view, base)
+        viewed = next((bases[id(node)] for node in _viewed(view.node) if id(node) in bases), None)
+        if viewed is not None and viewed is not view:
+            share(view, viewed)
 
 
 def _viewed(node: Node) -> Iterator[Node]:

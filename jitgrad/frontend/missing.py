@@ -26,7 +26,7 @@ def unsupported(function: Callable) -> Limitation:
     name = function.__name__
     advice = _ADVICE.get(name)
     if advice is None:
-        known = sorted({found.__name__ for found in (*NUMPY_FUNCTIONS, *UFUNCS)})
+        known = sorted({found.__name__ for table in (NUMPY_FUNCTIONS, UFUNCS) for found in table})
         close = difflib.get_close_matches(name, known, n=1)
         advice = f"np.{close[0]}" if close else "other NumPy functions"
     module = "np.linalg" if "linalg" in (function.__module__ or "") else "np"

@@ -52,7 +52,7 @@ class Aval:
         return f"{short_name(self.dtype)}[{','.join(map(str, self.shape))}]"
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 14)
 def _interned(shape: tuple[int, ...], dtype: np.dtype) -> Aval:
     return Aval(shape, dtype)
 

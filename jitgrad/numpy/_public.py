@@ -24,7 +24,7 @@ class Ufunc:
 
     def __call__(self, *args, **kwargs):
         if contains_traced(args) or (trace.current() is not None and _holds_array(args)):
-            args = [as_array(arg) if isinstance(arg, (list, tuple, np.ndarray)) else arg for arg in args]
+            args = tuple(as_array(arg) if isinstance(arg, (list, tuple, np.ndarray)) else arg for arg in args)
         return self._ufunc(*args, **kwargs)
 
     def __getattr__(self, name: str):

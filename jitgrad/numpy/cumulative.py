@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 
 import numpy as np
@@ -168,8 +169,11 @@ def gradient(f, *varargs, axis=None, edge_order=1):
 
 
 def _gradient_along(x: Node, axis: int, spacing, edge_order: int) -> Node:
-    """Differences of second order inside, one-sided ones at the two ends. With steps h below and g above a point,
-    f' = (h^2 f(+g) + (g^2 - h^2) f - g^2 f(-h)) / (h g (h + g)); with equal steps f' = (f(+h) - f(-h)) / 2h."""
+    """Differences of second order inside, one-sided ones at the two ends.
+
+    With steps h below and g above a point, f' = (h^2 f(+g) + (g^2 - h^2) f - g^2 f(-h)) / (h g (h + g)); with
+    equal steps f' = (f(+h) - f(-h)) / 2h.
+    """
     n = x.shape[axis]
     spacing = node_of(spacing)
     h = _steps(spacing, x, axis)
@@ -284,11 +288,8 @@ def _shifted_sum(x: Node, y: Node, start: int, count: int) -> Node:
     low, high = max(0, m - 1 - start), max(0, start + count - n)
     if low or high:
         x = call("place", x, shape=(n + low + high,), starts=(low,), steps=(1,))
-    result = None
-    for k in range(m):
-        term = times(part(x, 0, low + start - k, count), spread(at(y, 0, k), (count,)))
-        result = term if result is None else result + term
-    return result
+    terms = (times(part(x, 0, low + start - k, count), spread(at(y, 0, k), (count,))) for k in range(m))
+    return functools.reduce(plus, terms)
 
 
 # --- interpolation
@@ -311,9 +312,8 @@ def interp(x, xp, fp, left=None, right=None, period=None):
     ends = [spread(cast(node_of(end), FLOAT), at_.shape) for end in ends]
     first, last = spread(at(points, 0, 0), at_.shape), spread(at(points, 0, -1), at_.shape)
     inside = _on_lines(at_, points, values, n) if n > 1 else spread(at(values, 0, 0), at_.shape)
-    inside = select(equal(at_, last), spread(at(values, 0, -1), at_.shape), inside) if n == 1 else inside
     result = select(at_ < first, ends[0], select(at_ > last, ends[1], inside))
-    return select(call("isnan", at_), at_, result)
+    return select(call("isnan", at_), at_, result) if n > 1 else result
 
 
 def _on_lines(x: Node, points: Node, values: Node, n: int) -> Node:

@@ -108,9 +108,14 @@ def sinc(x):
 # --- parts of numbers: all are real here
 
 
-@implementation(np.real, np.real_if_close)
-def real(val, tol=100):
+@implementation(np.real)
+def real(val):
     return node_of(val)
+
+
+@implementation(np.real_if_close)
+def real_if_close(a, tol=100):
+    return a if isinstance(a, Array) else node_of(a)
 
 
 @implementation(np.imag)

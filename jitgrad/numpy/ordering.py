@@ -178,14 +178,15 @@ def _quantile(a, q, whole, axis, out, method, keepdims, weights, name):
             f"np.{name} with method={method!r} is not supported", f"There are: {', '.join(METHODS)}."
         )
     x = node_of(a)
+    fraction, weak = _fraction(q, whole, name)
+    if name.startswith("nan") and not x.aval.size:  # NumPy's answer, whatever q is
+        return nanmean(x, axis, keepdims=keepdims)
+    if isinstance(axis, tuple) and not axis:
+        raise UsageValueError(f"np.{name} over no axis: axis=() names none")
     if x.dtype == BOOL and method in ("linear", "midpoint"):
         raise UsageTypeError(f"np.{name} of a boolean array: boolean subtract is not supported by NumPy")
-    fraction, weak = _fraction(q, whole, name)
-    if name.startswith("nan"):
-        if not x.aval.size:  # NumPy's answer, whatever q is
-            return nanmean(x, axis, keepdims=keepdims)
-        if x.dtype.kind == "f":
-            return _nan_quantile(x, fraction, weak, axis, keepdims, method)
+    if name.startswith("nan") and x.dtype.kind == "f":
+        return _nan_quantile(x, fraction, weak, axis, keepdims, method)
     ordered, axes = _sorted_last(x, axis)
     if not ordered.shape[-1]:
         raise UsageIndexError(f"np.{name} of no elements: the shape is {x.shape}, the axes are {axes}")
@@ -220,7 +221,7 @@ def _between(ordered: Node, fraction: Node, weak: bool, count: Node, method: str
         value = ends[0] / 2 + ends[1] / 2
     elif method in ("linear", "midpoint"):
         weight = minus(place, places[0]) if method == "linear" else like(place, 0.5)
-        value = _interpolated(*ends, weight, np.result_type(ends[0].dtype, 1.0 if weak else q.dtype))
+        value = _interpolated(ends[0], ends[1], weight, np.result_type(ends[0].dtype, 1.0 if weak else q.dtype))
     else:
         value = ends[0]
     return select(call("isnan", q), np.nan, value) if value.dtype.kind == "f" else value

@@ -127,7 +127,7 @@ def _edge(x: Node, axis: int, side: int) -> Node:
     return part(x, axis, (x.shape[axis] - 1) * side, 1)
 
 
-def _places(extent: int, pair: tuple[int, int], mode: str) -> np.ndarray:
+def _places(extent: int, pair: tuple[int, int], mode: Any) -> np.ndarray:
     try:
         return np.pad(np.arange(extent), pair, mode=mode)
     except ValueError as error:

@@ -216,9 +216,8 @@ def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
     shape = broadcast_shapes(x.shape[:-1], y.shape[:-1])
     xs, ys = ([_component(node, k, shape) for k in range(3)] for node in (x, y))
     places = [(0, 1)] if flat_result else [(1, 2), (2, 0), (0, 1)]
-    components = [_determinant(xs[i], xs[j], ys[i], ys[j]) for i, j in places]
     zero = filled(shape, 0, x.dtype)
-    components = [zero if one is None else one for one in components]
+    components = [_determinant(xs[i], xs[j], ys[i], ys[j]) or zero for i, j in places]
     if flat_result:
         return components[0]
     return moveaxis(join([reshape(one, (*shape, 1)) for one in components], len(shape)), -1, axisc)
@@ -320,6 +319,7 @@ def _half(m, k, lower: bool) -> Node:
     x = spread(x, (x.shape[0],) * 2) if x.ndim == 1 else x
     if x.ndim < 2:
         raise UsageValueError("np.tril and np.triu need at least one dimension")
+    rows, columns = x.shape[-2:]
     if lower:
-        return select(triangle(*x.shape[-2:], k), x, 0)
-    return select(triangle(*x.shape[-2:], k - 1), filled(x.shape, 0, x.dtype), x)
+        return select(triangle(rows, columns, k), x, 0)
+    return select(triangle(rows, columns, k - 1), filled(x.shape, 0, x.dtype), x)

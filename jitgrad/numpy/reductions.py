@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,8 +48,8 @@ class Fold:
     name: str
     primitive: str
     on_bool: str
-    neutral: object
-    join: object
+    neutral: Callable
+    join: Callable
 
 
 def _larger(x: Node, y: Node) -> Node:

@@ -137,7 +137,7 @@ def _present(x: Node, where) -> tuple[Node, Node]:
     """x with 0 for what is nan or masked, and the mask of what counts."""
     present = opposite(call("isnan", x))
     if where is not True:
-        present = both(present, _mask_of(x, where))
+        present = both(present, spread(nonzero(node_of(where)), x.shape))
     return select(present, x, 0), present
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from ..config import config
+from ..errors import InternalError, Limitation, UsageError
 from ..ir.graph import Graph
 from .fuel import limited
 from .products import expand_products
@@ -35,7 +36,19 @@ def optimize(graph: Graph, observe: Callable[[str, Graph, float], None] | None =
             if name in config.skip:
                 continue
             started = time.perf_counter()
-            graph = run(graph)
+            graph = _run(name, run, graph)
             if observe is not None:
                 observe("pass:" + name, graph, time.perf_counter() - started)
     return graph
+
+
+def _run(name: str, run: Pass, graph: Graph) -> Graph:
+    """The pass's result; a bug in it is reported as one, with its name."""
+    try:
+        return run(graph)
+    except (UsageError, Limitation):
+        raise
+    except Exception as error:
+        what = error.what if isinstance(error, InternalError) else f"{type(error).__name__}: {error}"
+        where = error.where if isinstance(error, InternalError) else None
+        raise InternalError(f"the pass {name} failed: {what} (JITGRAD_SKIP={name} leaves it out)", where) from error

@@ -106,7 +106,8 @@ def add_negation(node):                                # x + (-y) = x - y,  (-x)
 
 @rule("masked_product")
 def unmask(node):                                      # the mask goes where its factor turns out to be a number but 0
-    plain = masked_product(*node.operands, node.params["both"])
+    x, y = node.operands
+    plain = masked_product(x, y, node.params["both"])
     return None if plain is node else plain
 
 

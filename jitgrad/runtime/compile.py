@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..backends.cpu.driver import DRIVER_SYMBOL, driver_source
-from ..backends.cpu.nest import Nest, binding_words
+from ..backends.cpu.memory import binding_words
+from ..backends.cpu.nest import Nest
 from ..backends.cpu.routines import host_function, native_source, native_symbol, routine_words, scratch_bytes
 from ..ir.graph import Graph
-from ..ir.node import Node, interning
+from ..ir.node import interning
 from ..lowering.kernel import Kernel
-from ..lowering.plan import KernelStep, Plan, RoutineStep, Slot, make_plan
+from ..lowering.plan import KernelStep, Plan, Slot, make_plan
 from ..passes.pipeline import optimize
 from . import machine
 from .executable import Executable
@@ -102,7 +103,7 @@ def link(plan: Plan, observe: Observer | None = None) -> Executable:
         else:
             function = host_function(step, plan.buffers, lambda error: setattr(errors, "error", error))
             keep.append(function)
-            functions.append(ctypes.cast(function, ctypes.c_void_p).value)
+            functions.append(machine.address_of(function))
     laid_out = np.array(words or [0], np.int64)
     table = np.array(
         [(function, laid_out.ctypes.data + 8 * start) for function, start in zip(functions, starts, strict=True)], np.uint64
@@ -117,9 +118,11 @@ def _driver(address: int):
 
 def compiled_for(keys: set, observe: Observer | None = None) -> dict[Kernel | str, Compiled]:
     """The compiled form of each kernel or named routine; kernels not compiled yet are compiled together."""
-    found = {key: CODE.get(key) for key in keys}
-    missing = [key for key, compiled in found.items() if compiled is None]
-    for group in ([key for key in missing if isinstance(key, Kernel)], *([key] for key in missing if isinstance(key, str))):
+    known = {key: CODE.get(key) for key in keys}
+    missing = [key for key, compiled in known.items() if compiled is None]
+    found = {key: compiled for key, compiled in known.items() if compiled is not None}
+    groups: list[list] = [[key for key in missing if isinstance(key, Kernel)], *([key] for key in missing if isinstance(key, str))]
+    for group in groups:
         if group:
             found |= _compile(group, observe)
     return found

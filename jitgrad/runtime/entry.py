@@ -115,8 +115,8 @@ def _entry_code() -> machine.Code | None:
     if not _layouts_hold():
         return None
     api = _numpy_api()
-    symbols = {name: ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value for name in _IMPORTED if name[:2] == "Py"}
-    symbols |= {name: ctypes.cast(getattr(_libc(), name), ctypes.c_void_p).value for name in ("malloc", "free")}
+    symbols = {name: machine.address_of(getattr(ctypes.pythonapi, name)) for name in _IMPORTED if name[:2] == "Py"}
+    symbols |= {name: machine.address_of(getattr(_libc(), name)) for name in ("malloc", "free")}
     symbols |= {"jg.PyArray_NewFromDescr": api[94], "jg.PyArray_Scalar": api[60]}
     symbols |= {"jg.array_type": id(np.ndarray), "jg.not_implemented": id(NotImplemented)}
     for name, address in symbols.items():

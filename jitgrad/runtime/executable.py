@@ -13,6 +13,7 @@ from ..errors import InternalError
 from ..ir import interpret
 from ..lowering.plan import ALIGNMENT, Plan
 from . import entry
+from .machine import address_of
 
 _KEPT_ARENA_BYTES = 1 << 28
 _LONG_WORK = 20_000  # elements written in a call beyond which other Python threads are let run meanwhile
@@ -66,7 +67,7 @@ class Executable:
     @property
     def driver_address(self) -> int:
         """The native driver, `i64 (bases, table, steps)`."""
-        return ctypes.cast(self._run, ctypes.c_void_p).value
+        return address_of(self._run)
 
     @property
     def table_address(self) -> int:

@@ -62,7 +62,14 @@ def _provide(symbol: str) -> None:
         function = getattr(_c_library(), symbol)
     except AttributeError:
         raise InternalError(f"the C library has no function {symbol!r}") from None
-    provide(symbol, ctypes.cast(function, ctypes.c_void_p).value)
+    provide(symbol, address_of(function))
+
+
+def address_of(function) -> int:
+    """The address of a ctypes function."""
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    assert address is not None
+    return address
 
 
 def provide(symbol: str, address: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def njit_function(executable: Executable, kinds: Sequence[type], captured: Seque
     import numba  # heavy, and needed by nobody else
 
     source = _source(executable, kinds, captured)
-    names = {"np": np, "run": _DRIVER(executable.driver_address), "table": executable.table_address, **_dtypes(executable)}
+    names: dict[str, Any] = {"np": np, "run": _DRIVER(executable.driver_address), "table": executable.table_address, **_dtypes(executable)}
     exec(compile(source, "<jitgrad njit bridge>", "exec"), names)
     function = numba.njit(names["call"], nogil=True)
     function.jitgrad_program = executable, tuple(captured)  # alive as long as the function

@@ -43,11 +43,12 @@ class Observer:
 def stage_texts(stage: str, value: Graph | Plan | str, wants: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
     """(stage, text) of what is wanted; a plan has three stages' texts."""
     if isinstance(value, Plan):
-        for name, text in (
-            ("fused", lambda: fusion_text(value.fusion)), ("kernels", lambda: kernels_text(value)), ("plan", lambda: plan_text(value))
-        ):  # fmt: skip
-            if wants(name):
-                yield name, text()
+        if wants("fused"):
+            yield "fused", fusion_text(value.fusion)
+        if wants("kernels"):
+            yield "kernels", kernels_text(value)
+        if wants("plan"):
+            yield "plan", plan_text(value)
     elif wants(stage):
         yield stage, to_text(value) if isinstance(value, Graph) else value
 

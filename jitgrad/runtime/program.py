@@ -35,7 +35,8 @@ class Runner:
     __slots__ = ("graph", "layouts", "tier", "nodes", "executable", "asked", "_lock")
 
     def __init__(self, graph: Graph, layouts: Sequence, tier: str, nodes: Interning | None):
-        self.graph, self.layouts, self.tier, self.nodes = graph, tuple(layouts), tier, nodes
+        self.graph, self.layouts, self.tier = graph, tuple(layouts), tier
+        self.nodes = None if tier == "interpret" else nodes  # a later compilation goes on with the same nodes
         self.executable: Any = None
         self.asked = False
         self._lock = threading.Lock()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from llvmlite import ir
@@ -32,7 +32,7 @@ def native_symbol(step: RoutineStep) -> str | None:
     return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def native_source(symbol: str, target: Target) -> str:
     """The module text that defines the native routine `symbol`."""
     dtype = np.dtype("float" + symbol.rsplit(".f")[1])
