@@ -154,7 +154,7 @@ class _Maker:
     def step(self) -> None:
         name = f"v{self.count}"
         roll = self.rng.random()
-        if roll < 0.15:
+        if roll < 0.06:
             template = self.pick(STATEMENTS)
             if self.smooth and ("> 0]" in template or "while" in template):
                 return

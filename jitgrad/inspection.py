@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Callable
 
 from .api.function import Function, Jit
@@ -12,7 +13,7 @@ from .errors import Limitation, UsageTypeError, UsageValueError
 from .ir.node import interning
 from .ir.text import to_text
 from .lowering.describe import kernels_of, title, work_of
-from .lowering.plan import KernelStep, Plan, RoutineStep
+from .lowering.plan import KernelStep, Plan, RoutineStep, buffer_bytes
 from .passes.pipeline import pass_names
 from .runtime import machine
 from .runtime.compile import module_text, plan_graph
@@ -195,8 +196,19 @@ def _steps(plan: Plan) -> list[str]:
         )
     flops, read, written = (sum(part) for part in zip(*works, strict=True)) if works else (0, 0, 0)
     lines.append(f"in all: {flops:,} flops, {read:,} bytes read, {written:,} bytes written")
+    lines.append(_kept(plan))
     lines.append(f"arena for intermediates: {plan.arena_bytes:,} bytes")
     return lines
+
+
+def _kept(plan: Plan) -> str:
+    """What goes through memory between the steps, and what is computed more than once instead."""
+    given = {*plan.graph.inputs, *plan.graph.outputs}
+    kept = [node for node in plan.buffers if node not in given]
+    homes = Counter(node for nodes in plan.fusion.computed.values() for node in nodes)
+    again = sum(count > 1 for count in homes.values())
+    size = sum(buffer_bytes(node) for node in kept)
+    return f"saved between steps: {len(kept)} values, {size:,} bytes; computed again where they are read: {again}"
 
 
 def _on_host(step: KernelStep | RoutineStep) -> bool:

@@ -127,10 +127,11 @@ def runge_kutta_van_der_pol(mu, start):
     state, step = (start, 1.0), 0.05
     for _ in range(12):
         k1 = slope(state)
-        k2 = slope(tuple(s + 0.5 * step * k for s, k in zip(state, k1)))
-        k3 = slope(tuple(s + 0.5 * step * k for s, k in zip(state, k2)))
-        k4 = slope(tuple(s + step * k for s, k in zip(state, k3)))
-        state = tuple(s + step / 6 * (a + 2 * b + 2 * c + d) for s, a, b, c, d in zip(state, k1, k2, k3, k4))
+        k2 = slope(tuple(s + 0.5 * step * k for s, k in zip(state, k1, strict=True)))
+        k3 = slope(tuple(s + 0.5 * step * k for s, k in zip(state, k2, strict=True)))
+        k4 = slope(tuple(s + step * k for s, k in zip(state, k3, strict=True)))
+        slopes = zip(state, k1, k2, k3, k4, strict=True)
+        state = tuple(s + step / 6 * (a + 2 * b + 2 * c + d) for s, a, b, c, d in slopes)
     return state[0] * state[1]
 
 
@@ -171,7 +172,7 @@ def poisson_regression(weights, x):
     return np.sum(np.exp(linear) - counts * linear)
 
 
-@program(lambda rng: (rng.standard_normal(3), rng.standard_normal((3, 2)), rng.standard_normal((3, 2)), rng.standard_normal((20, 2))))
+@program(lambda rng: tuple(rng.standard_normal(shape) for shape in (3, (3, 2), (3, 2), (20, 2))))
 def gaussian_mixture(weights, means, log_scales, data):
     log_weights = weights - np.log(np.sum(np.exp(weights)))
     z = (data[:, None, :] - means) / np.exp(log_scales)

@@ -225,6 +225,14 @@ def test_work_is_counted():
     assert "arena for intermediates: 0 bytes" in text
 
 
+def test_what_is_saved_and_what_is_computed_again():
+    x = np.ones((50, 20))
+    text = explain(lambda x: x * 2.0 - (x * 2.0).sum(axis=1, keepdims=True), x)
+    assert "saved between steps: 1 values, 400 bytes; computed again where they are read: 1" in text
+    text = explain(lambda x: np.exp(x) - np.exp(x).sum(axis=1, keepdims=True), x)
+    assert "saved between steps: 2 values, 8,400 bytes; computed again where they are read: 0" in text
+
+
 def test_products_and_host_routines_are_named():
     text = explain(lambda a: np.sum(np.argsort(a @ a, axis=0) * 1.0), np.ones((16, 16)))
     assert "routine matmul -> f64[16,16]" in text and "8,192 flops" in text

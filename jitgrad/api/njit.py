@@ -49,6 +49,6 @@ def to_numba(function: Callable, *examples) -> Callable:
         raise Limitation("this function has no native code", "Arguments wider than 8 bytes an element stay in NumPy.")
     if not program.direct:
         raise UsageTypeError("only functions that return an array, a number, or a tuple of them can be called from njit")
-    return njit_function(executable, program.kinds, program.guards.current() or ())
+    return njit_function(executable, program.kinds or (), program.guards.current() or ())
 
 

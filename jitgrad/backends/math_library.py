@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from llvmlite import ir
@@ -31,7 +31,7 @@ class Definition:
     symbols: tuple[str, ...] = ()
 
 
-@lru_cache(maxsize=None)
+@cache
 def definition(name: str, dtype: np.dtype, lanes: int, inline: bool) -> Definition:
     """The definition of `math_symbol(name, dtype, lanes, inline)`."""
     return _own(name, dtype, lanes, inline) if name in FUNCTIONS else _from_c(name, dtype, lanes, inline)
@@ -65,7 +65,8 @@ def _from_c(name: str, dtype: np.dtype, lanes: int, inline: bool) -> Definition:
     declaration = f"declare {element} @{symbol}({', '.join([element] * arity)}) nounwind willreturn memory(none)"
     parameters = [f"%x{k}" for k in range(arity)]
     linkage = "internal " if inline else ""
-    lines = [f"define {linkage}{kind} @{math_symbol(name, dtype, lanes, inline)}({', '.join(f'{kind} {p}' for p in parameters)}) {{"]
+    taken = ", ".join(f"{kind} {p}" for p in parameters)
+    lines = [f"define {linkage}{kind} @{math_symbol(name, dtype, lanes, inline)}({taken}) {{"]
     if not lanes:
         lines += [f"  %r = call {element} @{symbol}({', '.join(f'{element} {p}' for p in parameters)})", f"  ret {kind} %r"]
     else:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import tree
+from ..errors import UsageError
 from ..ir.aval import Aval
 from ..ir.graph import Graph, is_input, substitute
 from ..ir.node import Interning, Node, fresh_input, full, scope
@@ -96,7 +97,12 @@ def _run(body: Callable, watcher: Watcher, inputs: Sequence, leaves: Sequence, s
     ]
     args, kwargs = tree.unflatten(structure, traced)
     with listening(watcher.function_starts):
-        return body(*args, **kwargs)
+        try:
+            return body(*args, **kwargs)
+        except ValueError as error:  # NumPy says "setting an array element with a sequence" for our refusal
+            if isinstance(error.__cause__, UsageError):
+                raise error.__cause__ from None
+            raise
 
 
 def _read_result(result) -> tuple[list[Node], Output]:

@@ -22,15 +22,22 @@ _ADVICE = {
 
 
 def unsupported(function: Callable) -> Limitation:
-    """The error that names `function` and what is nearest to it among the functions that are there."""
-    name = function.__name__
+    """The error that names `function`, with what serves instead where something is near."""
+    module, _, name = _full_name(function).rpartition(".")
     advice = _ADVICE.get(name)
     if advice is None:
-        known = sorted({found.__name__ for table in (NUMPY_FUNCTIONS, UFUNCS) for found in table})
-        close = difflib.get_close_matches(name, known, n=1)
-        advice = f"np.{close[0]}" if close else "other NumPy functions"
-    module = "np.linalg" if "linalg" in (function.__module__ or "") else "np"
+        known = {_full_name(found) for table in (NUMPY_FUNCTIONS, UFUNCS) for found in table}
+        same_module = sorted(found for found in known if found.rpartition(".")[0] == module)
+        close = difflib.get_close_matches(f"{module}.{name}", same_module, n=1, cutoff=0.8)
+        advice = close[0] if close else None
     return Limitation(
         f"{module}.{name} of traced values is not supported: it has no rule in jitgrad/numpy",
-        f"The nearest that is there: {advice}.",
+        f"The nearest that is there: {advice}." if advice else None,
     )
+
+
+def _full_name(function: Callable) -> str:
+    """`np.sum`, `np.linalg.inv`: where users find the function."""
+    module = (getattr(function, "__module__", None) or "numpy").split(".")
+    public = [part for part in module[1:] if not part.startswith("_")]
+    return ".".join(["np", *public[:1], function.__name__])

@@ -10,7 +10,6 @@ import numpy as np
 
 from .aval import Aval
 
-
 # How a kernel computes an operation: one of five.
 
 

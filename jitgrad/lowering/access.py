@@ -54,6 +54,12 @@ class Accesses:
             self._found[view] = access
         return access
 
+    def strided(self, node: Node) -> Access:
+        """The access of `node` in a legal graph, where every view has one."""
+        access = self.of(node)
+        assert access is not None, node
+        return access
+
 
 def view_base(node: Node) -> Node:
     """The node whose memory a chain of views reads; the node itself where it is no view."""

@@ -83,7 +83,7 @@ class KernelBuilder:
     def _fold(self, fold: Node) -> None:
         value = self._value(fold.operands[0], self._identity)
         axes = fold.params["axes"]
-        kept = [axis for axis in self._identity if axis not in axes]
+        kept = [axis for axis in range(len(self._identity)) if axis not in axes]
         strides = [0] * len(self._identity)
         for axis, stride in zip(kept, contiguous_strides(fold.shape), strict=True):
             strides[axis] = stride
@@ -142,11 +142,11 @@ class KernelBuilder:
         if node.primitive is CONSTANT:
             return self._constant(node)
         if self._in_memory(node):
-            return self._load(self.accesses.of(node), axes, node.dtype)
+            return self._load(self.accesses.strided(node), axes, node.dtype)
         if isinstance(code, Index):
             return self._iota(node, axes[node.params["axis"]])
         if isinstance(code, Gather):
-            access = self.accesses.of(node.operands[0])
+            access = self.accesses.strided(node.operands[0])
             ndim = node.operands[1].ndim
             slot = self._indexed_array(node, access, len(operands), axes[:ndim], axes[ndim:])
             depends = {axis for axis in axes[ndim:] if axis is not None}.union(*(draft.body[o][4] for o in operands))

@@ -109,7 +109,7 @@ def _node_steps(fusion: Fusion, accesses: Accesses, node: Node, count: int):
     """The steps of a node that is no part of a home."""
     code, level = node.primitive.code, fusion.level[node]
     if isinstance(code, Library):
-        operands = tuple(accesses.of(operand) for operand in node.operands)
+        operands = tuple(accesses.strided(operand) for operand in node.operands)
         yield (level, 0, 1, count), RoutineStep(code.routine, node, operands)
     elif isinstance(code, ScatterAdd):
         yield (level, 0, 0, count), _filled(fusion, accesses, node, node.operands[0], level)

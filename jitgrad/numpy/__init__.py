@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as _np
 
-from . import (  # noqa: F401  (they fill the tables of rules)
+from . import (
     _build,
     _public,
     creation,
@@ -39,7 +39,7 @@ from . import (  # noqa: F401  (they fill the tables of rules)
 )
 
 if TYPE_CHECKING:
-    from numpy import *  # noqa: F403
+    from numpy import *  # type: ignore[no-redef]
 
 
 def __getattr__(name: str):

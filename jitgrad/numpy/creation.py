@@ -42,13 +42,10 @@ from ._build import (
 from .products import triangle
 from .shaping import broadcast_arrays, flip
 
-CREATION = frozenset(
-    getattr(np, name)
-    for name in (
-        "array asarray asanyarray ascontiguousarray asfortranarray zeros ones empty full eye identity tri "
-        "arange linspace logspace geomspace"
-    ).split()
-)
+CREATION = frozenset({
+    np.array, np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray, np.zeros, np.ones, np.empty, np.full,
+    np.eye, np.identity, np.tri, np.arange, np.linspace, np.logspace, np.geomspace,
+})  # fmt: skip
 """Inside a trace they give traced arrays whatever the arguments: `x = zeros(n); x[i] = v` is recorded."""
 
 
@@ -57,7 +54,7 @@ CREATION = frozenset(
 
 @implementation(np.array)
 def array(
-    object,  # noqa: A002 (NumPy's name)
+    object,
     dtype=None,
     *,
     copy=True,
@@ -149,7 +146,7 @@ def full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None, *, d
 
 
 @implementation(np.eye)
-def eye(N, M=None, k=0, dtype=float, order="C", *, device=None, like=None):  # noqa: N803 (NumPy's names)
+def eye(N, M=None, k=0, dtype=float, order="C", *, device=None, like=None):
     rows = operator.index(N)
     shape = (rows, rows if M is None else operator.index(M))
     return cast(equal(iota(shape, 1) - iota(shape, 0), operator.index(k)), dtype)
@@ -161,7 +158,7 @@ def identity(n, dtype=None, *, like=None):
 
 
 @implementation(np.tri)
-def tri(N, M=None, k=0, dtype=float, *, like=None):  # noqa: N803 (NumPy's names)
+def tri(N, M=None, k=0, dtype=float, *, like=None):
     rows = operator.index(N)
     return cast(triangle(rows, rows if M is None else operator.index(M), operator.index(k)), dtype)
 
@@ -270,7 +267,7 @@ def ix_(*args):
 
 
 @implementation(np.vander)
-def vander(x, N=None, increasing=False):  # noqa: N803 (NumPy's name)
+def vander(x, N=None, increasing=False):
     x = node_of(x)
     if x.ndim != 1:
         raise UsageValueError(f"x must be a one-dimensional array or sequence, not of shape {x.shape}")

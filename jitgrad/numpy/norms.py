@@ -33,7 +33,7 @@ from .reductions import max_, min_
 
 
 @implementation(np.linalg.norm)
-def norm(x, ord=None, axis=None, keepdims=False):  # noqa: A002 (NumPy's name)
+def norm(x, ord=None, axis=None, keepdims=False):
     x = floating(node_of(x))
     if axis is None:
         if ord is None or (ord in ("f", "fro") and x.ndim == 2) or (ord == 2 and x.ndim == 1):
@@ -51,14 +51,14 @@ def norm(x, ord=None, axis=None, keepdims=False):  # noqa: A002 (NumPy's name)
 
 
 @implementation(np.linalg.vector_norm)
-def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):  # noqa: A002
+def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
     x = floating(node_of(x))
     axes = tuple(range(x.ndim)) if axis is None else ordered_axes(axis, x.ndim)
     return _vector_norm(x, tuple(sorted(axes)), ord, keepdims)
 
 
 @implementation(np.linalg.matrix_norm)
-def matrix_norm(x, /, *, keepdims=False, ord="fro"):  # noqa: A002
+def matrix_norm(x, /, *, keepdims=False, ord="fro"):
     x = floating(node_of(x))
     return _matrix_norm(x, (axis_of(-2, x.ndim), axis_of(-1, x.ndim)), ord, keepdims)
 
@@ -68,7 +68,7 @@ def _euclidean(x: Node, axes: tuple[int, ...], keepdims) -> Node:
     return keep(safe_sqrt(total(x * x, axes)), x.shape, axes, keepdims)
 
 
-def _vector_norm(x: Node, axes: tuple[int, ...], ord, keepdims) -> Node:  # noqa: A002
+def _vector_norm(x: Node, axes: tuple[int, ...], ord, keepdims) -> Node:
     if ord is None or ord == 2:
         return _euclidean(x, axes, keepdims)
     if isinstance(ord, str):
@@ -101,7 +101,7 @@ def _power(x: Node, exponent: float) -> Node:
 _BY_SUMS = {1: (max_, 0), -1: (min_, 0), np.inf: (max_, 1), -np.inf: (min_, 1)}
 
 
-def _matrix_norm(x: Node, axes: tuple[int, ...], ord, keepdims) -> Node:  # noqa: A002
+def _matrix_norm(x: Node, axes: tuple[int, ...], ord, keepdims) -> Node:
     if ord in (None, "fro", "f"):
         return _euclidean(x, axes, keepdims)
     if ord in (2, -2, "nuc"):

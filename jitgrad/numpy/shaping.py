@@ -229,7 +229,7 @@ def _repeated(x: Node, axis: int, times: int) -> Node:
 
 
 @implementation(np.tile)
-def tile(A, reps):  # noqa: N803 (NumPy's name)
+def tile(A, reps):
     x, reps = node_of(A), shape_of(reps)
     rank = max(x.ndim, len(reps))
     reps = (1,) * (rank - len(reps)) + reps

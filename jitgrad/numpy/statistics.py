@@ -157,6 +157,7 @@ def _nan_variance(a, axis, dtype, out, ddof, where, mean, correction, name):
     clean, present = _present(x, where)
     variance = _variance(clean, present, axes, ddof, None if mean is NOT_GIVEN else mean)
     count = _counts(x, present, axes, x.dtype, ddof)
+    assert isinstance(count, Node)  # as there is a mask
     return select(equal(count, 0), np.nan, variance), axes, final
 
 

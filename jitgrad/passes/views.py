@@ -60,9 +60,10 @@ def sink_views(graph: Graph) -> Graph:
                     chains[operand] = chains[node]
         elif isinstance(node.primitive.code, View) and not _read_by_library(users[node]):
             views = _private_views(node, is_private)
-            if views and is_arithmetic(producer := views[0].operands[0]) and is_private(producer):
-                if producer not in chains and spend():
-                    chains[producer], applied[node] = views, producer
+            if not (views and is_arithmetic(producer := views[0].operands[0]) and is_private(producer)):
+                continue
+            if producer not in chains and spend():
+                chains[producer], applied[node] = views, producer
     return _rebuilt(graph, chains, applied) if chains else graph
 
 

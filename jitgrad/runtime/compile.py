@@ -121,8 +121,8 @@ def compiled_for(keys: set, observe: Observer | None = None) -> dict[Kernel | st
     known = {key: CODE.get(key) for key in keys}
     missing = [key for key, compiled in known.items() if compiled is None]
     found = {key: compiled for key, compiled in known.items() if compiled is not None}
-    groups: list[list] = [[key for key in missing if isinstance(key, Kernel)], *([key] for key in missing if isinstance(key, str))]
-    for group in groups:
+    groups: list[list] = [[key] for key in missing if isinstance(key, str)]
+    for group in ([key for key in missing if isinstance(key, Kernel)], *groups):
         if group:
             found |= _compile(group, observe)
     return found

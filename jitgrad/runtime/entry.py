@@ -291,7 +291,8 @@ makearray:
   call void @Py_IncRef(ptr %odescr)
   %odims = getelementptr i64, ptr %owp, i64 2
   %ondim32 = trunc i64 %ondim to i32
-  %new = call ptr @jg.PyArray_NewFromDescr(ptr @jg.array_type, ptr %odescr, i32 %ondim32, ptr %odims, ptr null, ptr null, i32 0, ptr null)
+  %new = call ptr @jg.PyArray_NewFromDescr(
+    ptr @jg.array_type, ptr %odescr, i32 %ondim32, ptr %odims, ptr null, ptr null, i32 0, ptr null)
   store ptr %new, ptr %orp
   %failed = icmp eq ptr %new, null
   br i1 %failed, label %nomemory, label %madearray

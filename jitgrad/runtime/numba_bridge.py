@@ -26,10 +26,11 @@ def njit_function(executable: Executable, kinds: Sequence[type], captured: Seque
     It raises ValueError where an argument has another shape, IndexError where native code found a bad index. What
     `captured` holds is read at each call.
     """
-    import numba  # heavy, and needed by nobody else
+    import numba  # noqa: PLC0415  (heavy, and needed by nobody else)
 
     source = _source(executable, kinds, captured)
-    names: dict[str, Any] = {"np": np, "run": _DRIVER(executable.driver_address), "table": executable.table_address, **_dtypes(executable)}
+    names: dict[str, Any] = {"np": np, "run": _DRIVER(executable.driver_address), "table": executable.table_address}
+    names |= _dtypes(executable)
     exec(compile(source, "<jitgrad njit bridge>", "exec"), names)
     function = numba.njit(names["call"], nogil=True)
     function.jitgrad_program = executable, tuple(captured)  # alive as long as the function

@@ -137,7 +137,7 @@ class Program:
     def _settle(self) -> None:
         """Makes the native function, once there is compiled code and everything lies in C order."""
         runner = self.runner
-        if type(runner.executable) is not Executable:
+        if type(runner.executable) is not Executable or self.kinds is None:
             return
         self.settled = True
         captured = len(runner.graph.inputs) - len(self.kinds)
@@ -150,7 +150,7 @@ class Program:
         if plain is None or len(args) != len(plain):
             return None
         arrays = []
-        for argument, wanted in zip(args, plain):  # noqa: B905  (lengths were compared)
+        for argument, wanted in zip(args, plain):
             if wanted is None:
                 if type(argument) is not float:
                     return None

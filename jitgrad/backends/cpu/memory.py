@@ -8,6 +8,7 @@ import numpy as np
 
 from ...ir.node import Node
 from ...lowering.kernel import ABSENT, STRIDED, UNIT, Binding, Kernel, Store
+from ...lowering.plan import Slot
 from ..scalar import BOOL, Emitter, Value, llvm_type, scalar_type
 from ..target import Target
 from .lanes import choose_lanes, inlines_math
@@ -15,7 +16,7 @@ from .lanes import choose_lanes, inlines_math
 I64 = np.dtype(np.int64)
 
 
-def binding_words(binding: Binding, kernel: Kernel, buffers: dict[Node, object]) -> list:
+def binding_words(binding: Binding, kernel: Kernel, buffers: dict[Node, Slot]) -> list:
     """The words that the kernel's function reads: extents; per array its slot, byte offset, byte strides along STRIDED
     axes, and (extent, byte stride) of its indexed axes; the numbers. `buffers` gives a node's (slot, offset)."""
     words: list = list(binding.extents)
@@ -179,11 +180,12 @@ class KernelMemory(Emitter):
             return _Address(at, False, self.lanes.width)
         if mark == ABSENT and offset is None:
             return _Address(row, False, 0)
-        if mark != ABSENT:
+        if counter is not None and mark != ABSENT:
             stride = self.strides[slot][inner] if mark == STRIDED else str(array.dtype.itemsize)
             lanes = Value(self._counters_of_lanes(counter), I64, self.lanes.width)
             moved = self.mul(lanes, Value(stride, I64))
             offset = moved if offset is None else self.add(offset, moved)
+        assert offset is not None  # the other cases have returned
         width = self.lanes.width
         pointers = self.raw(f"getelementptr i8, ptr {row}, <{width} x i64> {offset.name}")
         return _Address(pointers, True, width)
@@ -208,6 +210,7 @@ class KernelMemory(Emitter):
             self._flag(self.not_(inside), mask)
             moved = self.mul(self.select(inside, wrapped, self.like(wrapped, 0)), Value(stride, I64))
             total = moved if total is None else self.add(total, moved)
+        assert total is not None, "an indexed array without an index"
         return total
 
     def _flag(self, bad: Value, mask: str | None) -> None:

@@ -60,9 +60,9 @@ def routine_words(step: RoutineStep, buffers: dict[Node, Slot], scratch: Slot) -
     for base, offset in ((a.base, a.offset), (b.base, b.offset), (step.node, 0)):
         words += [buffers[base].slot, buffers[base].offset + offset * size]
     words += [scratch.slot, scratch.offset, *_extents(step)]
-    for strides in (a.strides, b.strides, contiguous_strides(step.node.shape)):
-        words += list(strides[-2:])
-    for extent, *strides in _batch(step):
+    for matrix in (a.strides, b.strides, contiguous_strides(step.node.shape)):
+        words += matrix[-2:]
+    for extent, *strides in _batch(step) or ():
         words += [extent, *(stride * size for stride in strides)]
     return words
 
@@ -76,7 +76,8 @@ def _batch(step: RoutineStep) -> list[tuple[int, int, int, int]] | None:
     as one; None when more loops are left than the routine has."""
     result = contiguous_strides(step.node.shape)
     loops: list[tuple[int, int, int, int]] = []
-    for extent, *strides in zip(step.node.shape[:-2], *(access.strides[:-2] for access in step.operands), result[:-2], strict=True):
+    walks = (*(access.strides[:-2] for access in step.operands), result[:-2])
+    for extent, *strides in zip(step.node.shape[:-2], *walks, strict=True):
         if extent == 1:
             continue
         if loops and all(outer == inner * extent for outer, inner in zip(loops[-1][1:], strides, strict=True)):
