@@ -64,6 +64,7 @@ OPTIONS = (
     Option("time", False, _flag, "print how long each stage took"),
     Option("skip", (), _words, "passes to leave out, by name"),
     Option("fuel", None, _optional_count, "stop rewriting after this many rewrites (to find a wrong one by bisection)"),
+    Option("fastmath", False, _flag, "let sums be reordered, multiply-adds fused and divisions be by reciprocals in native code"),
     Option("target", "cpu", _one_of("cpu", "numpy"), "cpu: native code; numpy: the interpreter"),
 )
 
@@ -76,6 +77,7 @@ class Options(NamedTuple):
     time: bool
     skip: tuple[str, ...]
     fuel: int | None
+    fastmath: bool
     target: str
 
 

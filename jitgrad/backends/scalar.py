@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 BOOL = np.dtype(np.bool_)
+FAST_MATH = " reassoc contract arcp nsz"  # sums in another order, fused multiply-adds, reciprocals; nan and inf stay
+_RELAXABLE = ("fadd", "fsub", "fmul", "fdiv")
 _FLOATS = {"float64": "double", "float32": "float", "float16": "half"}
 
 
@@ -64,6 +66,7 @@ class Emitter:
         self.declared: set[str] = set()
         self.functions: set[tuple[str, np.dtype, int, bool]] = set()
         self.inline_math = True  # else every call of the mathematics library stays a call
+        self.flags = ""  # of floating-point arithmetic: empty for IEEE's, or FAST_MATH
         self._count = 0
 
     # --- names and plumbing
@@ -109,6 +112,8 @@ class Emitter:
 
     def _binary(self, opcode: str, x: Value, y: Value, dtype: np.dtype | None = None) -> Value:
         lanes, (x, y) = self._aligned(x, y)
+        if opcode in _RELAXABLE:
+            opcode += self.flags
         return self.let(f"{opcode} {llvm_type(x.dtype, lanes)} {x.name}, {y.name}", dtype or x.dtype, lanes)
 
     def intrinsic(self, stem: str, *operands: Value) -> Value:

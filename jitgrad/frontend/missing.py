@@ -26,10 +26,10 @@ def unsupported(function: Callable) -> Limitation:
     module, _, name = _full_name(function).rpartition(".")
     advice = _ADVICE.get(name)
     if advice is None:
-        known = {_full_name(found) for table in (NUMPY_FUNCTIONS, UFUNCS) for found in table}
-        same_module = sorted(found for found in known if found.rpartition(".")[0] == module)
-        close = difflib.get_close_matches(f"{module}.{name}", same_module, n=1, cutoff=0.8)
-        advice = close[0] if close else None
+        names = (_full_name(found).rpartition(".") for table in (NUMPY_FUNCTIONS, UFUNCS) for found in table)
+        same_module = sorted({found for its_module, _, found in names if its_module == module})
+        close = difflib.get_close_matches(name, same_module, n=1, cutoff=0.7)
+        advice = f"{module}.{close[0]}" if close else None
     return Limitation(
         f"{module}.{name} of traced values is not supported: it has no rule in jitgrad/numpy",
         f"The nearest that is there: {advice}." if advice else None,

@@ -7,6 +7,7 @@ from math import prod
 
 import numpy as np
 
+from ..config import config
 from ..ir.node import CONSTANT, Node
 from ..ir.primitive import Gather, Index, Reduce, ScatterAdd, View
 from .access import Access, Accesses, contiguous_strides, view_base
@@ -238,7 +239,7 @@ def finish(draft: _Draft) -> tuple[Kernel, Binding]:
         body.append(Instruction(op, operands, params, dtype, bits(axes)))
     folds = tuple(Fold(op, value, slot, bits(axes)) for op, value, slot, axes in draft.folds)
     numbers = tuple(np.asarray(number).dtype for number in draft.numbers)
-    kernel = Kernel(len(groups), arrays, numbers, tuple(body), tuple(draft.stores), folds)
+    kernel = Kernel(len(groups), arrays, numbers, tuple(body), tuple(draft.stores), folds, config.fastmath)
     extents = tuple(prod(draft.extents[axis] for axis in group) for group in groups)
     binding = Binding(
         extents, tuple(draft.buffers), tuple(draft.offsets), tuple(strides), tuple(draft.indexed), tuple(draft.numbers)

@@ -72,11 +72,12 @@ class Kernel:
     body: tuple[Instruction, ...]
     stores: tuple[Store, ...] = ()
     folds: tuple[Fold, ...] = ()
+    fastmath: bool = False  # floating-point arithmetic may be reassociated, contracted and use reciprocals
 
     def __hash__(self) -> int:  # hashed once: kernels are keys of caches
         found = self.__dict__.get("_hash")
         if found is None:
-            found = hash((self.rank, self.arrays, self.numbers, self.body, self.stores, self.folds))
+            found = hash((self.rank, self.arrays, self.numbers, self.body, self.stores, self.folds, self.fastmath))
             object.__setattr__(self, "_hash", found)
         return found
 

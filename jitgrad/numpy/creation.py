@@ -42,7 +42,7 @@ from ._build import (
 from .products import triangle
 from .shaping import broadcast_arrays, flip
 
-CREATION = frozenset({
+CREATION: frozenset[Callable] = frozenset({
     np.array, np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray, np.zeros, np.ones, np.empty, np.full,
     np.eye, np.identity, np.tri, np.arange, np.linspace, np.logspace, np.geomspace,
 })  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from ...ir.node import Node
 from ...lowering.kernel import ABSENT, STRIDED, UNIT, Binding, Kernel, Store
 from ...lowering.plan import Slot
-from ..scalar import BOOL, Emitter, Value, llvm_type, scalar_type
+from ..scalar import BOOL, FAST_MATH, Emitter, Value, llvm_type, scalar_type
 from ..target import Target
 from .lanes import choose_lanes, inlines_math
 
@@ -45,6 +45,7 @@ class KernelMemory(Emitter):
         self.kernel, self.symbol = kernel, name
         self.lanes = choose_lanes(kernel, target)
         self.inline_math = inlines_math(kernel, self.lanes)
+        self.flags = FAST_MATH if kernel.fastmath else ""
         self.slots: list[str] = []                # allocas, for the entry block
         self.extents: list[str] = []
         self.rows: list[list[str]] = []           # per array: its address at the current loops, by depth
