@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,7 +65,7 @@ OPTIONS = (
     Option("time", False, _flag, "print how long each stage took"),
     Option("skip", (), _words, "passes to leave out, by name"),
     Option("fuel", None, _optional_count, "stop rewriting after this many rewrites (to find a wrong one by bisection)"),
-    Option("fastmath", False, _flag, "let sums be reordered, multiply-adds fused and divisions be by reciprocals in native code"),
+    Option("fastmath", False, _flag, "native code may reorder sums, fuse multiply-adds, divide by reciprocals"),
     Option("target", "cpu", _one_of("cpu", "numpy"), "cpu: native code; numpy: the interpreter"),
 )
 
@@ -157,7 +158,13 @@ def _changed(options: Options, changes: dict) -> Options:
     for name in changes:
         if name not in _BY_NAME:
             raise UsageTypeError(_unknown(name))
-    return options._replace(**{name: _read(_BY_NAME[name], value) for name, value in changes.items()})
+    return _one(options._replace(**{name: _read(_BY_NAME[name], value) for name, value in changes.items()}))
+
+
+@lru_cache(maxsize=256)
+def _one(options: Options) -> Options:
+    """The one record with these values: calls compare records by identity."""
+    return options
 
 
 config = Config()

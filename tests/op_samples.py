@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-import jitgrad.runtime.compile
+import jitgrad.runtime.compile  # noqa: F401  (declares all primitives)
 from jitgrad.ir.aval import aval_of
 from jitgrad.ir.graph import Graph
 from jitgrad.ir.interpret import run

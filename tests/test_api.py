@@ -268,7 +268,7 @@ def test_second_and_third_order_in_every_pairing(outer, inner):
 
 
 def test_sixth_derivative():
-    derivative = lambda x: np.exp(2 * x)
+    derivative = lambda x: np.exp(2 * x)  # noqa: E731
     for _ in range(6):
         derivative = grad(derivative)
     assert derivative(0.5) == pytest.approx(64 * np.exp(1.0), rel=1e-12)
@@ -518,7 +518,7 @@ def test_options():
     with pytest.raises(jitgrad.UsageValueError, match="cpu, numpy"):
         config.target = "gpu"
     with pytest.raises(AttributeError, match="options are"):
-        config.speed
+        config.speed  # noqa: B018
     assert "JITGRAD_TARGET" in repr(config)
 
 

@@ -212,7 +212,7 @@ def test_functions_as_arguments():
         np.testing.assert_allclose(f(x, np.exp), np.exp(x))
     assert f.traces == 2
     scale = 2.0
-    act = lambda x: x * scale
+    act = lambda x: x * scale  # noqa: E731
     assert f(x, act) == 2.0
     scale = 3.0
     assert f(x, act) == 3.0

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import jitgrad.numpy
+import jitgrad.numpy  # noqa: F401  (fills the tables)
 from jitgrad.errors import JitgradError, Limitation, UsageError, UsageTypeError, UsageValueError
 from jitgrad.frontend.array import Array
 from jitgrad.frontend.convert import as_array
@@ -304,7 +304,7 @@ def test_where():
     x = np.array([2.0, 0.0, -4.0])
     assert_same(evaluate(function, x), function(x))
     assert_same(gradients(function, x)[0], np.array([-0.25, 0.0, -0.0625]))
-    root = lambda x: np.sqrt(x, out=x * 3, where=x > 0)
+    root = lambda x: np.sqrt(x, out=x * 3, where=x > 0)  # noqa: E731
     assert_close(gradients(root, np.array([4.0, 0.0, -1.0]))[0], np.array([0.25, 3.0, 3.0]))
     plain = np.array([True, False, True])
     assert_same(evaluate(lambda x: np.log(x, out=x * 1, where=plain), np.array([1.0, -1.0, 2.0])), [0, -1, np.log(2.0)])
@@ -321,9 +321,9 @@ FOLDED = [np.add, np.multiply, np.maximum, np.minimum, np.logaddexp, np.hypot, n
 @pytest.mark.parametrize("ufunc", FOLDED, ids=lambda u: u.__name__)
 def test_reduce_and_accumulate(ufunc):
     for x in (X, X[0], X[:, :1]):
-        function = lambda x: ufunc.reduce(x)
+        function = lambda x: ufunc.reduce(x)  # noqa: E731
         assert_close(evaluate(function, x), np.asarray(function(x)), 8)
-        accumulated = lambda x: ufunc.accumulate(x, axis=-1)
+        accumulated = lambda x: ufunc.accumulate(x, axis=-1)  # noqa: E731
         assert_close(evaluate(accumulated, x), accumulated(x), 8)
     for function in (
         lambda x: ufunc.reduce(x, axis=1, keepdims=True),
@@ -340,8 +340,8 @@ def test_reduce_and_accumulate(ufunc):
 def test_folds_of_every_length(count):
     n = np.arange(3, 3 + count) * 7 % 11 + 1
     for ufunc in (np.bitwise_xor, np.gcd, np.maximum, np.bitwise_and, np.subtract):
-        same(lambda n: ufunc.reduce(n), n)
-        same(lambda n: ufunc.accumulate(n), n)
+        same(lambda n: ufunc.reduce(n), n)  # noqa: B023
+        same(lambda n: ufunc.accumulate(n), n)  # noqa: B023
 
 
 def test_folds_of_nothing():
@@ -461,7 +461,7 @@ REFUSED = {
     "pickle": (lambda x: pickle.dumps(x), "pickle"),
     "object": (lambda x: x + np.array([None, 1, 2]), "Python objects"),
     "none": (lambda x: x + None, "None cannot be an operand"),
-    "equals none": (lambda x: x == None, "None cannot be an operand"),
+    "equals none": (lambda x: x == None, "None cannot be an operand"),  # noqa: E711
     "text": (lambda x: x + "a", "type str"),
     "date": (lambda x: x + np.array(["2020-01-01"] * 3, "M8[D]"), "datetime64"),
     "masked": (lambda x: x + np.ma.array([1.0, 2.0, 3.0]), "MaskedArray"),

@@ -351,7 +351,7 @@ def test_cells_of_inner_functions_and_wrappers():
 
 
 def test_defaults():
-    def f(x, k=2.0, *, w=np.ones(3), n=1):
+    def f(x, k=2.0, *, w=np.ones(3), n=1):  # noqa: B008
         return np.sum(x * w) * k * n
 
     derivative = grad(f)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import jitgrad.numpy
+import jitgrad.numpy  # noqa: F401  (fills the tables)
 from jitgrad.errors import Limitation, UsageIndexError, UsageTypeError
 from tests.traced_helpers import assert_same, evaluate, gradients, operations, session
 

@@ -105,7 +105,7 @@ def test_every_name_of_numpy_is_there():
     for name in dir(np.linalg):
         assert name.startswith("_") or getattr(jnp.linalg, name) is not None
     with pytest.raises(AttributeError, match="no such_thing"):
-        jnp.such_thing
+        jnp.such_thing  # noqa: B018
 
 
 def test_asarray_of_a_traced_array_is_itself():

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-import jitgrad.numpy
+import jitgrad.numpy  # noqa: F401  (fills the tables)
 from jitgrad.errors import UsageTypeError, UsageValueError
 from jitgrad.frontend.convert import UsageOverflowError, promote, promote_dtypes, result_dtype
 from jitgrad.frontend.loops import ufunc_loop

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy
 
-from bench.rows.hand import kernel, prange
+from bench.rows.hand import EXACT, kernel, prange
 from bench.rows.row import Engine, Row, everyone
 
 BLOCK = 4096     # hand-written sums go by blocks: one float32 sum of 1e7 terms would lose 3 of its 7 digits
@@ -20,6 +20,16 @@ def rational(e: Engine) -> Callable:
         p = ((x - 1.5) * x + 0.5) * x + 2.0
         return np.sum(p / (x * x + 1.0) + 0.25 * x * x * x)
     return e.jit(e.value_and_grad(f))
+
+
+def rational_fastmath(e: Engine) -> Callable:
+    """The same with jitgrad's fastmath option, for a hand-written kernel that has Numba's."""
+    program = rational(e)
+
+    def call(x):
+        with e.library.config(fastmath=True):
+            return program(x)
+    return call
 
 
 # f' = (p' - (p / q) 2 x) / q + 3 x^2 / 4,   p' = 3 x^2 - 3 x + 0.5
@@ -79,7 +89,8 @@ QUICK = {(100, "float64"), (10_000, "float64"), (1_000_000, "float64"), (1_000_0
 ROWS = tuple(
     Row(f"elementwise.{name} 1e{round(math.log10(n))} {dtype}", programs, points,
         size={"n": n, "dtype": dtype}, tiny={"n": 7}, quick=(n, dtype) in QUICK)
-    for name, programs in (("rational", everyone(rational, numba=kernel(rational_by_hand))),
+    for name, programs in (("rational", everyone(rational, numba=kernel(rational_by_hand, EXACT))),
+                           ("rational-fastmath", {"jitgrad": rational_fastmath, "numba": kernel(rational_by_hand)}),
                            ("transcendental", everyone(transcendental, numba=kernel(transcendental_by_hand))))
     for dtype in ("float64", "float32")
     for n in SIZES

@@ -15,19 +15,22 @@ except ImportError:                     # then no row has a Numba column, and no
 # vectorise the loops, and the hand-written program would be a straw man.
 FAST: dict[str, Any] = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
 
+# IEEE's arithmetic as jitgrad keeps it by default: every operation rounded, sums in the order that is written.
+EXACT: dict[str, Any] = {"fastmath": False, "error_model": "numpy"}
+
 PARALLEL_FROM = 50_000   # elements of the largest argument, from which Numba's threads are worth waking
 
 
-def kernel(function: Callable) -> Callable[[Engine], Callable]:
+def kernel(function: Callable, flags: dict[str, Any] = FAST) -> Callable[[Engine], Callable]:
     """The builder of a hand-written program: `function` through `numba.njit`, on as many threads as pay off.
 
     `function` says `prange`, which is a plain `range` where it is compiled for one thread.
     """
     def builder(engine: Engine) -> Callable:
-        serial = njit(**FAST)(function)
+        serial = njit(**flags)(function)
         if engine.threads == 1:
             return serial
-        parallel = njit(**FAST, parallel=True)(function)
+        parallel = njit(**flags, parallel=True)(function)
 
         def call(*arguments):
             large = max(getattr(argument, "size", 1) for argument in arguments) >= PARALLEL_FROM
@@ -41,4 +44,4 @@ def scalar_kernel(function: Callable) -> Callable[[Engine], Callable]:
     return lambda engine: njit(**FAST)(function)
 
 
-__all__ = ["kernel", "prange", "scalar_kernel"]
+__all__ = ["EXACT", "kernel", "prange", "scalar_kernel"]

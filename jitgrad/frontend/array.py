@@ -148,4 +148,4 @@ def view_of(base: Array, node: Node) -> Array:
 
 
 # They make Arrays, and are found as attributes of their modules at each call.
-from . import indexing, operators, ufuncs
+from . import indexing, operators, ufuncs  # noqa: E402

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as _np
 
-from . import (
+from . import (  # noqa: F401  (they fill the tables of rules)
     _build,
     _public,
     creation,
@@ -39,7 +39,7 @@ from . import (
 )
 
 if TYPE_CHECKING:
-    from numpy import *  # type: ignore[no-redef]
+    from numpy import *  # type: ignore[no-redef]  # noqa: F403
 
 
 def __getattr__(name: str):

@@ -22,7 +22,7 @@ from ..frontend.convert import result_dtype as dtype_of_kinds
 from ..frontend.registry import implements
 from ..ir.aval import aval_of
 from ..ir.node import Node, call, full, like
-from ..ops import cast, iota, reshape, transpose
+from ..ops import cast, iota, reshape, transpose  # noqa: F401  (the others take them from here)
 
 BOOL, INT, FLOAT = np.dtype(np.bool_), np.dtype(np.int64), np.dtype(np.float64)
 NOT_GIVEN = np._NoValue

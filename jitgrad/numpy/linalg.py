@@ -15,7 +15,7 @@ import numpy as _np
 from . import _public
 
 if TYPE_CHECKING:
-    from numpy.linalg import *
+    from numpy.linalg import *  # noqa: F403
 
 
 def __getattr__(name: str):

@@ -22,7 +22,7 @@ slope makes nan of it, at any order: see `masking`. A matrix product does sum 0 
 IEEE says.
 """
 
-from . import transcendental
+from . import transcendental  # noqa: F401  (declares its records)
 from .arithmetic import integer_power
 from .cast import cast
 from .comparison import select, stop_gradient

@@ -150,7 +150,7 @@ class Program:
         if plain is None or len(args) != len(plain):
             return None
         arrays = []
-        for argument, wanted in zip(args, plain):
+        for argument, wanted in zip(args, plain):  # noqa: B905  (lengths were compared)
             if wanted is None:
                 if type(argument) is not float:
                     return None
