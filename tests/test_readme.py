@@ -107,7 +107,7 @@ def options_table() -> str:
 
 def test_snippets_print_what_readme_says():
     """In a process of their own, as they declare an operation; its generated tests are run there, too."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("JITGRAD_")}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JITGRAD_")} | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, __file__, "check"], capture_output=True, text=True, cwd=ROOT, env=environment
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import os
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,8 @@ from ..errors import InternalError, Limitation
 
 # LLVM's state is global to the process and llvmlite does not guard it.
 LOCK = threading.RLock()
+# A child is forked with the lock free and LLVM in order, whatever other threads were doing.
+os.register_at_fork(before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release)
 
 # C functions that LLVM itself calls for an instruction (frem).
 _IMPLIED = ("fmod", "fmodf")
