@@ -50,7 +50,7 @@ SMOOTH = (
     "np.einsum('ij->j', {a})", "np.einsum('ij,ij->i', {a}, {a})", "np.tensordot({a}, {b}, axes=1)",
     "np.trace({a})", "np.diag({a})",
     "np.tril({a})", "np.triu({a}, 1)", "np.diff({a}, axis={i})", "np.squeeze({a})", "np.expand_dims({a}, {i})",
-    "{a} - {a}.mean(axis={i}, keepdims=True)", "np.exp({a} - {a}.max(axis={i}, keepdims=True))",
+    "{a} - {a}.mean(axis={i}, keepdims=True)",
     "np.exp({a}) / np.sum(np.exp({a}), axis={i}, keepdims=True)", "np.log(np.sum(np.exp({a}), axis={i}))",
     "({a} - {a}.mean(axis={i}, keepdims=True)) / (1.0 + {a}.std(axis={i}, keepdims=True))",
     "np.where(np.arange({a}.shape[-1]) < {k}, {a}, {b})", "np.convolve({a}, np.array([1.0, 2.0, 0.5]))",
@@ -60,6 +60,7 @@ SMOOTH = (
     "np.copy({a})",
 )  # fmt: skip
 KINKED = (
+    "np.exp({a} - {a}.max(axis={i}, keepdims=True))",
     "np.abs({a})", "np.maximum({a}, {b})", "np.minimum({a}, {c})", "np.where({a} > {c}, {a}, {b})",
     "np.where({a} > 0, np.sqrt(np.abs({a})), 0.0)",
     "np.clip({a}, -0.5, 0.7)", "np.max({a}, axis={i})", "{a}.min()", "np.sort({a}, axis={i})",

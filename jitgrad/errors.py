@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
-# Frames of these never are "the user's line": our own, NumPy's dispatchers, and code made on the fly ("<...>"
+_NUMPY = os.path.dirname(os.path.abspath(np.__file__))
+_SCIPY = os.path.join(os.path.dirname(_NUMPY), "scipy")
+# Frames of these never are "the user's line": our own, those of NumPy and SciPy, and code made on the fly ("<...>"
 # names of the standard library's dataclasses and the like; a notebook's cells have real names).
-_SKIPPED = (_PACKAGE, _NUMPY, "<__array_function__", "<frozen ", "<string>")
+_SKIPPED = (_PACKAGE, _NUMPY + os.sep, _SCIPY + os.sep, "<__array_function__", "<frozen ", "<string>")
 
 
 class Location(NamedTuple):
@@ -37,7 +38,7 @@ class Location(NamedTuple):
 
 
 def user_location(depth: int = 1) -> Location | None:
-    """The innermost line on the stack that is not jitgrad's or NumPy's own; None at top level of neither."""
+    """The innermost line on the stack that is not jitgrad's, NumPy's or SciPy's own; None where there is none."""
     frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
         file = frame.f_code.co_filename
@@ -82,6 +83,10 @@ class UsageValueError(UsageError, ValueError):
 
 class UsageIndexError(UsageError, IndexError):
     """An index outside the array."""
+
+
+class UsageOverflowError(UsageError, OverflowError):
+    """A Python number outside the range of the dtype that it has to take."""
 
 
 class Limitation(JitgradError, NotImplementedError):

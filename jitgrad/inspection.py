@@ -18,7 +18,7 @@ from .passes.pipeline import pass_names
 from .runtime import machine
 from .runtime.compile import module_text, plan_graph
 from .runtime.observe import Observer
-from .runtime.program import INTERPRET_BELOW, Program, Runner, work
+from .runtime.program import INTERPRET_BELOW, Program, Runner, interpreted_calls
 from .runtime.signature import name_leaves, signature
 from .stages import check_stage
 
@@ -167,11 +167,11 @@ def _tier(program: Program) -> str:
         return "interpreted by NumPy" if runner.executable == runner.interpret else "compiled"
     if runner.tier == "compile":
         return "compiled at the first call"
-    if runner.asked:
-        return "interpreted at the first call, compiled from now on"
-    if work(runner.graph) > INTERPRET_BELOW:
+    first = interpreted_calls(runner.graph)
+    if first == 0:
         return f"compiled at the first call (more than {INTERPRET_BELOW:,} elements)"
-    return "interpreted at the first call, compiled from the second on"
+    calls, then = ("call", "the second") if first == 1 else (f"{first} calls", "then")
+    return f"interpreted at the first {calls}, compiled from {'now' if runner.asked >= first else then} on"
 
 
 def _inputs(program: Program) -> list[str]:

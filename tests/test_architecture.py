@@ -80,6 +80,55 @@ def late_imports(text: str, file: Path) -> list[str]:
     ]
 
 
+def module_name(file: Path) -> tuple[str, ...]:
+    names = ("jitgrad", *file.relative_to(ROOT).with_suffix("").parts)
+    return names[:-1] if names[-1] == "__init__" else names
+
+
+def import_graph(texts: dict[Path, str]) -> dict[tuple[str, ...], list[tuple[str, ...]]]:
+    """For each module of jitgrad, those that it imports. What a name is imported from counts, not the packages around."""
+    modules = {module_name(file) for file in texts}
+    graph = {}
+    for file, text in texts.items():
+        imported = [module for _, module in imported_modules(ast.parse(text), file)]
+        found = (module if module in modules else module[:-1] for module in imported)
+        graph[module_name(file)] = sorted({module for module in found if module in modules})
+    return graph
+
+
+def import_cycles(texts: dict[Path, str]) -> list[list[str]]:
+    """The sets of modules that reach each other by imports (Tarjan 1972: strongly connected components)."""
+    graph = import_graph(texts)
+    order: dict[tuple, int] = {}
+    lowest: dict[tuple, int] = {}
+    stack: list[tuple] = []
+    cycles = []
+
+    def visit(module):
+        order[module] = lowest[module] = len(order)
+        stack.append(module)
+        for imported in graph[module]:
+            if imported not in order:
+                visit(imported)
+            if imported in stack:
+                lowest[module] = min(lowest[module], lowest[imported])
+        if lowest[module] == order[module]:
+            at = stack.index(module)
+            component = stack[at:]
+            del stack[at:]
+            if len(component) > 1 or module in graph[module]:
+                cycles.append(sorted(".".join(one) for one in component))
+
+    for module in graph:
+        if module not in order:
+            visit(module)
+    return cycles
+
+
+def test_no_modules_import_each_other():
+    assert not import_cycles({file: file.read_text() for file in FILES})
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_imports_run_one_way(file):
     assert part_of(file) in LEVEL, f"say in LAYERS where {part_of(file)} belongs"
@@ -108,3 +157,11 @@ def test_the_checks_see_what_they_are_for():
     assert not upward_imports("from .node import Node\nfrom ..errors import UsageError\nimport numpy", file)
     assert late_imports("def f():\n    import dis", file)
     assert not late_imports("import dis\ndef f():\n    import numba", file)
+
+
+def test_cycles_are_seen():
+    one, two, three, apart = (ROOT / "ir" / f"{name}.py" for name in ("one", "two", "three", "apart"))
+    texts = {one: "from .two import x", two: "from . import three, apart", three: "import jitgrad.ir.one", apart: ""}
+    assert import_cycles(texts) == [["jitgrad.ir.one", "jitgrad.ir.three", "jitgrad.ir.two"]]
+    assert not import_cycles({**texts, three: "from .apart import one"})
+    assert import_cycles({one: "from .one import x"}) == [["jitgrad.ir.one"]]

@@ -13,6 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import jitgrad
 from bench import harness, run
 from bench.harness import Document, Measurement
 from bench.rows import ROWS, engines
@@ -62,7 +63,7 @@ def differences_value_and_grad(f: Callable, argnums: int | tuple = 0) -> Callabl
     return lambda *arguments: (f(*arguments), gradient(*arguments))
 
 
-DIFFERENCES = Engine("jitgrad", None, np, differences_grad, differences_value_and_grad, jit=lambda f: f,
+DIFFERENCES = Engine("jitgrad", jitgrad, np, differences_grad, differences_value_and_grad, jit=lambda f: f,
                      arrays=lambda x: np.array(x, dtype=np.float64))
 
 

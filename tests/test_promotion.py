@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import jitgrad.numpy  # noqa: F401  (fills the tables)
-from jitgrad.errors import UsageTypeError, UsageValueError
-from jitgrad.frontend.convert import UsageOverflowError, promote, promote_dtypes, result_dtype
+from jitgrad.errors import UsageOverflowError, UsageTypeError, UsageValueError
+from jitgrad.frontend.convert import promote, promote_dtypes, result_dtype
 from jitgrad.frontend.loops import ufunc_loop
 from tests.traced_helpers import assert_close, assert_same, evaluate, session
 

@@ -17,7 +17,7 @@ from .. import tree
 from ..errors import Location, UsageError, UsageTypeError, UsageValueError
 from ..frontend.array import Array
 from ..frontend.calls import unwatched
-from ..frontend.convert import as_array
+from ..frontend.convert import as_array, cast
 from ..frontend.trace import capture, check_alive, end_inputs
 from ..ir.aval import Aval
 from ..ir.graph import substitute
@@ -265,7 +265,7 @@ def _matched_node(leaf, aval: Aval, index: int, structure, name: str) -> Node:
         return constant(leaf, aval.dtype) if aval.dtype.kind == "f" else full(0, aval)
     node = as_array(leaf).node if not isinstance(leaf, np.ndarray) else capture(leaf)
     if weak and node.aval.shape == aval.shape == () and aval.dtype.kind == "f":
-        return node if node.aval == aval else _cast(node, aval)
+        return node if node.aval == aval else cast(node, aval.dtype)
     if node.aval.shape != aval.shape:
         raise UsageValueError(
             f"{tree.leaf_names(structure, name)[index]} has shape {node.aval.shape} where {aval.shape} is needed"
@@ -277,10 +277,6 @@ def _matched_node(leaf, aval: Aval, index: int, structure, name: str) -> Node:
             f"{tree.leaf_names(structure, name)[index]} has dtype {node.aval.dtype} where {aval.dtype} is needed"
         )
     return node
-
-
-def _cast(node: Node, aval: Aval) -> Node:
-    return as_array(Array(node)).astype(aval.dtype).node
 
 
 def reverse(function: Callable, own: bool, primals: tuple, has_aux: bool) -> Reverse:

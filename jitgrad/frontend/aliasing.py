@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import Limitation
 from ..ir.node import Node
 from ..ir.primitive import View
-from .handle import Handle
+from .handle import Handle, array_of
 
 # Functions of NumPy whose results may be views of their arguments.
 VIEW_FUNCTIONS = frozenset({
@@ -33,6 +33,13 @@ def share(view: Handle, base: Handle) -> None:
     if base.memory is None:
         base.memory = object()
     view.memory = base.memory
+
+
+def view_of(base: Handle, node: Node) -> Handle:
+    """An array of `node` that NumPy would make as a view of `base`."""
+    view = array_of(node)
+    share(view, base)
+    return view
 
 
 class _Alone:

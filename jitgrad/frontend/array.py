@@ -5,38 +5,40 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import UsageTypeError
-from ..ir.node import Node
-from .aliasing import share
+from .handle import made_by_array_of
+from .indexing import index
 from .methods import Methods
 from .missing import unsupported
+from .operators import operate, operate_in_place, operate_one
 from .refusals import Refusals
 from .registry import NUMPY_FUNCTIONS
+from .ufuncs import array_ufunc, call_ufunc
 
 
 def _binary(ufunc: np.ufunc, name: str):
     def operator(self, other):
-        return operators.operate(ufunc, self, other)
+        return operate(ufunc, self, other)
 
     return _called(operator, name)
 
 
 def _reflected(ufunc: np.ufunc, name: str):
     def operator(self, other):
-        return operators.operate(ufunc, other, self)
+        return operate(ufunc, other, self)
 
     return _called(operator, name)
 
 
 def _in_place(ufunc: np.ufunc, name: str):
     def operator(self, other):
-        return operators.operate_in_place(ufunc, self, other)
+        return operate_in_place(ufunc, self, other)
 
     return _called(operator, name)
 
 
 def _unary(ufunc: np.ufunc, name: str):
     def operator(self):
-        return operators.operate_one(ufunc, self)
+        return operate_one(ufunc, self)
 
     return _called(operator, name)
 
@@ -46,6 +48,7 @@ def _called(function, name: str):
     return function
 
 
+@made_by_array_of
 class Array(Refusals, Methods):
     """A value inside a traced function: speaks NumPy, but its numbers are not known yet. See `Handle` for its state."""
 
@@ -55,7 +58,7 @@ class Array(Refusals, Methods):
     # --- NumPy's protocols
 
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
-        return ufuncs.array_ufunc(ufunc, method, inputs, options)
+        return array_ufunc(ufunc, method, inputs, options)
 
     def __array_function__(self, function, types, args, kwargs):
         implementation = NUMPY_FUNCTIONS.get(function)
@@ -76,7 +79,7 @@ class Array(Refusals, Methods):
         return (self[k] for k in range(self.shape[0]))
 
     def __getitem__(self, key):
-        return indexing.index(self, key)
+        return index(self, key)
 
     def __copy__(self) -> Array:
         return Array(self.checked().node, self.weak)
@@ -119,10 +122,10 @@ class Array(Refusals, Methods):
             raise UsageTypeError("pow() of a traced value takes no modulus", "Write (x ** n) % m.")
         if self.weak in (bool, int) and type(other) is int and other < 0:
             other = float(other)  # Python's integers turn to float here
-        return operators.operate(np.power, self, other)
+        return operate(np.power, self, other)
 
     def __rpow__(self, other):
-        return operators.operate(np.power, other, self)
+        return operate(np.power, other, self)
 
     def __divmod__(self, other):
         return self // other, self % other
@@ -131,21 +134,10 @@ class Array(Refusals, Methods):
         return other // self, other % self
 
     def __matmul__(self, other):
-        return ufuncs.array_ufunc(np.matmul, "__call__", (self, other), {})
+        return array_ufunc(np.matmul, "__call__", (self, other), {})
 
     def __rmatmul__(self, other):
-        return ufuncs.array_ufunc(np.matmul, "__call__", (other, self), {})
+        return array_ufunc(np.matmul, "__call__", (other, self), {})
 
     def __imatmul__(self, other):
-        return ufuncs.call_ufunc(np.matmul, self, other, out=(self,))
-
-
-def view_of(base: Array, node: Node) -> Array:
-    """An array that NumPy would make as a view of `base`."""
-    view = Array(node)
-    share(view, base)
-    return view
-
-
-# They make Arrays, and are found as attributes of their modules at each call.
-from . import indexing, operators, ufuncs  # noqa: E402
+        return call_ufunc(np.matmul, self, other, out=(self,))

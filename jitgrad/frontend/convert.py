@@ -7,18 +7,14 @@ from functools import cache, lru_cache
 
 import numpy as np
 
-from ..errors import Limitation, UsageError, UsageTypeError, UsageValueError
+from ..errors import Limitation, UsageError, UsageOverflowError, UsageTypeError, UsageValueError
 from ..ir.aval import aval_of
 from ..ir.node import CONSTANT, Node, call, constant, full, scope
-from .array import Array
+from .handle import Handle, array_of, check_scope
 
 # Python's number types are weak (NEP 50): they take the dtype of what they meet. The dtype is that of one alone.
 WEAK = {bool: np.dtype(np.bool_), int: np.dtype(np.int64), float: np.dtype(np.float64)}
 _UNIT = {bool: False, int: 0, float: 0.0}
-
-
-class UsageOverflowError(UsageError, OverflowError):
-    """A Python number outside the range of the dtype that it has to take."""
 
 
 # --- arrays from outside of the trace
@@ -51,25 +47,26 @@ def read_values(value):
     return value
 
 
-def as_array(value) -> Array:
+def as_array(value) -> Handle:
     """`value` as a traced array: traced, an array, a number (weak if Python's), or a nest of lists of these.
 
     Raises UsageTypeError for what is no numeric array, UsageError for a traced value of another trace.
     """
     kind = type(value)
-    if kind is Array:
-        return value.checked()
+    if isinstance(value, Handle):
+        check_scope(value)
+        return value
     if kind in WEAK:
-        return Array(_number(value, kind), None if kind is int and value > _LARGEST else kind)
+        return array_of(_number(value, kind), None if kind is int and value > _LARGEST else kind)
     if isinstance(value, np.ndarray):
-        return Array(captured(value))
+        return array_of(captured(value))
     if isinstance(value, np.generic):
         check_dtype(value.dtype)
         _values_read(value)
-        return Array(constant(value, value.dtype))
+        return array_of(constant(value, value.dtype))
     if isinstance(value, (list, tuple)) and contains_traced(value):
         return stack([as_array(part) for part in value])
-    return Array(captured(_plain_array(value)))
+    return array_of(captured(_plain_array(value)))
 
 
 _LARGEST = np.iinfo(np.int64).max
@@ -115,10 +112,10 @@ def contains_traced(value) -> bool:
     """Whether a traced array is anywhere in a nest of lists and tuples."""
     if isinstance(value, (list, tuple)):
         return any(contains_traced(part) for part in value)
-    return isinstance(value, Array)
+    return isinstance(value, Handle)
 
 
-def stack(parts: Sequence[Array]) -> Array:
+def stack(parts: Sequence[Handle]) -> Handle:
     """The arrays, of one shape, promoted to one dtype and stacked along a new first axis; all weak stays strong, as
     `np.array([1.0, 2.0])` does."""
     shapes = {part.node.aval.shape for part in parts}
@@ -127,7 +124,7 @@ def stack(parts: Sequence[Array]) -> Array:
     (shape,) = shapes
     dtype = result_dtype(*[kind_of(part) for part in parts])
     rows = [call("reshape", cast(part.node, dtype), shape=(1, *shape)) for part in parts]
-    return Array(rows[0] if len(rows) == 1 else call("concatenate", *rows, axis=0))
+    return array_of(rows[0] if len(rows) == 1 else call("concatenate", *rows, axis=0))
 
 
 def _listed(shapes) -> str:
@@ -137,7 +134,7 @@ def _listed(shapes) -> str:
 # --- promotion
 
 
-def kind_of(array: Array):
+def kind_of(array: Handle):
     """What promotion goes by: a dtype, or Python's type for a weak value."""
     return array.weak or array.node.aval.dtype
 
@@ -165,12 +162,12 @@ def promote_dtypes(*operands) -> list[Node]:
     return [_in_dtype(a, o, dtype) for a, o in zip(arrays, operands, strict=True)]
 
 
-def _with_dtype(operands) -> tuple[list[Array], np.dtype]:
+def _with_dtype(operands) -> tuple[list[Handle], np.dtype]:
     arrays = [as_array(operand) for operand in operands]
     return arrays, result_dtype(*[kind_of(array) for array in arrays])
 
 
-def _in_dtype(array: Array, operand, dtype: np.dtype) -> Node:
+def _in_dtype(array: Handle, operand, dtype: np.dtype) -> Node:
     """A Python number is converted as NumPy does (range checked); anything else cast."""
     return spread_number(operand, dtype, ()) if type(operand) in WEAK else cast(array.node, dtype)
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..errors import Limitation, UsageValueError
 from ..ir.node import Node, call
-from .array import Array
 from .convert import as_array, cast, spread
+from .handle import Handle, array_of
 from .loops import COMPARISONS, LOGICAL, truth
 from .operators import call_elementwise
 from .registry import NUMPY_FUNCTIONS
@@ -28,7 +28,7 @@ _ASSOCIATIVE = {
 _LONGEST = 1000
 
 
-def reduce(ufunc: np.ufunc, x, axis=0, dtype=None, keepdims=False, initial=np._NoValue, where=True) -> Array:
+def reduce(ufunc: np.ufunc, x, axis=0, dtype=None, keepdims=False, initial=np._NoValue, where=True) -> Handle:
     """`ufunc.reduce(x, ...)`: x folded over `axis` (an int, a tuple, or None for all)."""
     x = as_array(x)
     named = NUMPY_FUNCTIONS.get(_REDUCTIONS.get(ufunc, ufunc))
@@ -45,7 +45,7 @@ def reduce(ufunc: np.ufunc, x, axis=0, dtype=None, keepdims=False, initial=np._N
     result = _folded(ufunc, rows, initial)
     if keepdims:
         shape = tuple(1 if axis in axes else extent for axis, extent in enumerate(x.shape))
-        return Array(call("reshape", result.node, shape=shape))
+        return array_of(call("reshape", result.node, shape=shape))
     return result
 
 
@@ -77,13 +77,13 @@ def _rows_first(node: Node, axes: tuple[int, ...]) -> Node:
     return call("reshape", node, shape=(prod(shape[a] for a in axes), *[shape[a] for a in others]))
 
 
-def _folded(ufunc: np.ufunc, rows: Node, initial) -> Array:
+def _folded(ufunc: np.ufunc, rows: Node, initial) -> Handle:
     count = rows.aval.shape[0]
     if count == 0:
         start = initial if initial is not np._NoValue else ufunc.identity
         if start is None:
             raise UsageValueError(f"zero-size array to reduction operation {ufunc.__name__} which has no identity")
-        return Array(spread(cast(as_array(start).node, rows.aval.dtype), rows.aval.shape[1:]))
+        return array_of(spread(cast(as_array(start).node, rows.aval.dtype), rows.aval.shape[1:]))
     if ufunc in _ASSOCIATIVE:
         result = _by_halves(ufunc, rows, count)
         return result if initial is np._NoValue else call_elementwise(ufunc, (initial, result))[0]
@@ -97,22 +97,22 @@ def _folded(ufunc: np.ufunc, rows: Node, initial) -> Array:
     return as_array(result)
 
 
-def _by_halves(ufunc: np.ufunc, rows: Node, count: int) -> Array:
+def _by_halves(ufunc: np.ufunc, rows: Node, count: int) -> Handle:
     """The first half with the second, until one is left; an odd last row joins at the end."""
-    odd: list[Array] = []
+    odd: list[Handle] = []
     while count > 1:
         if count % 2:
             odd.append(_row(rows, count - 1))
         count //= 2
         first, second = _rows(rows, 0, count), _rows(rows, count, count)
-        rows = call_elementwise(ufunc, (Array(first), Array(second)))[0].node
+        rows = call_elementwise(ufunc, (array_of(first), array_of(second)))[0].node
     result = _row(rows, 0)
     for row in reversed(odd):
         (result,) = call_elementwise(ufunc, (result, row))
     return result
 
 
-def accumulate(ufunc: np.ufunc, x, axis=0, dtype=None) -> Array:
+def accumulate(ufunc: np.ufunc, x, axis=0, dtype=None) -> Handle:
     """`ufunc.accumulate(x, axis)`: all partial folds along `axis`."""
     x = as_array(x)
     named = NUMPY_FUNCTIONS.get(_ACCUMULATIONS.get(ufunc, ufunc))
@@ -128,7 +128,7 @@ def accumulate(ufunc: np.ufunc, x, axis=0, dtype=None) -> Array:
         _check_length(ufunc, count)
         result = _one_by_one(ufunc, rows, count)
     back = tuple(order.index(a) for a in range(x.ndim))
-    return Array(call("transpose", result, axes=back))
+    return array_of(call("transpose", result, axes=back))
 
 
 def _doubling(ufunc: np.ufunc, rows: Node, count: int) -> Node:
@@ -136,7 +136,7 @@ def _doubling(ufunc: np.ufunc, rows: Node, count: int) -> Node:
     distance = 1
     while distance < count:
         before, here = _rows(rows, 0, count - distance), _rows(rows, distance, count - distance)
-        joined = call_elementwise(ufunc, (Array(before), Array(here)))[0].node
+        joined = call_elementwise(ufunc, (array_of(before), array_of(here)))[0].node
         rows = call("concatenate", _rows(rows, 0, distance), joined, axis=0)
         distance *= 2
     return rows
@@ -159,8 +159,8 @@ def _rows(node: Node, start: int, count: int) -> Node:
     return call("slice", node, starts=(start,) + (0,) * rest, counts=(count, *shape[1:]), steps=(1,) * len(shape))
 
 
-def _row(node: Node, k: int) -> Array:
-    return Array(call("reshape", _rows(node, k, 1), shape=node.aval.shape[1:]))
+def _row(node: Node, k: int) -> Handle:
+    return array_of(call("reshape", _rows(node, k, 1), shape=node.aval.shape[1:]))
 
 
 def _check_length(ufunc: np.ufunc, count: int) -> None:

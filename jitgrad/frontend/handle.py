@@ -1,8 +1,12 @@
-"""The state of a traced array: its node, its weak type, the trace that it belongs to, and the memory it would have."""
+"""The state of a traced array: its node, its weak type, the trace that it belongs to, and the memory it would have.
+
+`Array`, which adds what ndarrays can do, stands at the end of this package's imports, as its operators need all the
+modules that compute with traced arrays. Those take and give `Handle`s, and make new ones by `array_of`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -68,6 +72,22 @@ class Handle:
 
     def __format__(self, specification: str) -> str:
         return repr(self)
+
+
+_made: type[Handle] = Handle
+_Kind = TypeVar("_Kind", bound=type[Handle])
+
+
+def made_by_array_of(kind: _Kind) -> _Kind:
+    """Decorates the class that `array_of` makes instances of: `Array`."""
+    global _made
+    _made = kind
+    return kind
+
+
+def array_of(node: Node, weak: type | None = None) -> Handle:
+    """A new traced array: an `Array` of the node, in the scope that is open."""
+    return _made(node, weak)
 
 
 def check_scope(handle: Handle) -> None:

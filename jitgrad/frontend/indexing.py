@@ -15,10 +15,10 @@ import numpy as np
 
 from ..errors import Limitation, UsageIndexError, UsageTypeError
 from ..ir.node import Node, call
-from .array import Array, view_of
+from .aliasing import view_of
 from .calls import unwatched
 from .convert import as_array, broadcast_shapes, captured, cast, contains_traced, read_values, spread
-from .handle import check_scope
+from .handle import Handle, array_of, check_scope
 
 _INT64 = np.dtype(np.int64)
 
@@ -45,7 +45,7 @@ class New(NamedTuple):
 
 
 @unwatched
-def index(x: Array, key) -> Array:
+def index(x: Handle, key) -> Handle:
     """x[key], as NumPy: UsageIndexError for what is out of range or no index."""
     check_scope(x)
     node = x.node
@@ -56,16 +56,16 @@ def index(x: Array, key) -> Array:
     if shape != node.aval.shape:
         node = call("reshape", node, shape=shape)
     if any(type(part) is Pick for part in parts):
-        return Array(_picked(_cut(node, parts), parts))
+        return array_of(_picked(_cut(node, parts), parts))
     node = _reshaped(_cut(node, parts), _basic_shape(parts))
     is_scalar = not node.aval.shape and not any(type(part) is New for part in parts)
-    return Array(node) if is_scalar else view_of(x, node)
+    return array_of(node) if is_scalar else view_of(x, node)
 
 
 _INTEGERS = {int}
 
 
-def _at_integers(x: Array, places: tuple[int, ...]) -> Array:
+def _at_integers(x: Handle, places: tuple[int, ...]) -> Handle:
     """x[i, j, ...] for plain integers: the usual key in loops, so it takes the short way."""
     shape = x.node.aval.shape
     ndim, count = len(shape), len(places)
@@ -73,7 +73,7 @@ def _at_integers(x: Array, places: tuple[int, ...]) -> Array:
     rest = shape[count:]
     node = call("slice", x.node, starts=starts + (0,) * (ndim - count), counts=(1,) * count + rest, steps=(1,) * ndim)
     node = call("reshape", node, shape=rest)
-    return view_of(x, node) if rest else Array(node)
+    return view_of(x, node) if rest else array_of(node)
 
 
 def _inside(place: int, axis: int, extent: int) -> int:
@@ -121,7 +121,7 @@ class _Parser:
             return item
         if isinstance(item, (bool, np.bool_)):
             return np.asarray(item)
-        if isinstance(item, Array):
+        if isinstance(item, Handle):
             return _traced_index(item)
         if isinstance(item, (list, tuple)) and contains_traced(item):
             return _traced_index(as_array(item))
@@ -167,7 +167,7 @@ class _Parser:
         elif isinstance(item, int):
             axis = self.axis
             self.parts.append(Cut(_inside(item, axis, self._next_extent()), 1, 1, False))
-        elif isinstance(item, Array):
+        elif isinstance(item, Handle):
             self._next_extent()
             self.parts.append(Pick(cast(item.node, _INT64)))
         elif item.dtype.kind == "b":
@@ -206,7 +206,7 @@ def _no_index(item) -> UsageIndexError:
     )
 
 
-def _traced_index(item: Array) -> Array:
+def _traced_index(item: Handle) -> Handle:
     """A traced array as index: integers; a traced mask would decide the shape of the result."""
     kind = item.checked().node.aval.dtype.kind
     if kind == "b":
@@ -221,7 +221,7 @@ def _traced_index(item: Array) -> Array:
 
 def _cut_of(item: slice, extent: int) -> Cut:
     for bound in (item.start, item.stop, item.step):
-        if isinstance(bound, Array):
+        if isinstance(bound, Handle):
             raise UsageTypeError(
                 "a slice bound is a traced value: the shape of the result would depend on it",
                 "For n elements from a traced place i on write x[i + np.arange(n)].",

@@ -11,8 +11,8 @@ import numpy as np
 from ..errors import Limitation, UsageTypeError
 from ..ir.aval import aval_of
 from ..ir.node import Node, apply, call, full
-from .array import Array
 from .convert import WEAK, cast
+from .handle import array_of
 from .registry import UFUNCS, primitive_of
 
 
@@ -105,11 +105,12 @@ def _builder(ufunc: np.ufunc, operands: tuple[np.dtype, ...], results: tuple[np.
         return lambda *nodes: apply(primitive, *nodes)
     implementation = UFUNCS.get(ufunc)
     if implementation is None:
+        module = "np." if getattr(np, ufunc.__name__, None) is ufunc else "the ufunc "
         raise Limitation(
-            f"np.{ufunc.__name__} of traced values is not supported",
+            f"{module}{ufunc.__name__} of traced values is not supported",
             "A rule for it would go into jitgrad/numpy/ufuncs.py (composed) or jitgrad/ops (a primitive).",
         )
-    return lambda *nodes, **options: _nodes(implementation(*map(Array, nodes), **options), results)
+    return lambda *nodes, **options: _nodes(implementation(*map(array_of, nodes), **options), results)
 
 
 def _nodes(result, results: tuple[np.dtype, ...]):

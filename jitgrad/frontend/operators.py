@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import UsageTypeError, UsageValueError
+from ..errors import UsageOverflowError, UsageTypeError, UsageValueError
 from ..ir.aval import aval_of
 from ..ir.node import Node, call, full
 from .aliasing import check_unshared
-from .array import Array
 from .calls import unwatched
 from .convert import (
     WEAK,
-    UsageOverflowError,
     as_array,
     broadcast_shapes,
     cast,
@@ -21,7 +19,7 @@ from .convert import (
     spread,
     spread_number,
 )
-from .handle import check_scope
+from .handle import Handle, array_of, check_scope
 from .loops import COMPARISONS, OPERATOR_LOOPS, Loop, operator_loop, ufunc_loop
 from .power import known_power
 
@@ -37,27 +35,25 @@ _BY_VALUE = COMPARISONS.union(_POWERS)
 
 @unwatched
 def operate(ufunc: np.ufunc, x, y):
-    """The operator of `ufunc` between x and y, of which at least one is an Array."""
+    """The operator of `ufunc` between x and y, of which at least one is a traced array."""
     x_shape: tuple[int, ...] = ()
     y_shape: tuple[int, ...] = ()
-    kind = type(x)
-    if kind is Array:
+    if isinstance(x, Handle):
         check_scope(x)
         aval = x.node.aval
         x_shape, x_kind = aval.shape, x.weak or aval.dtype
-    elif kind in WEAK:
-        x_kind = kind
+    elif type(x) in WEAK:
+        x_kind = type(x)
     elif (x := _operand_or_none(x)) is None:
         return NotImplemented
     else:
         x_shape, x_kind = x.node.aval.shape, kind_of(x)
-    kind = type(y)
-    if kind is Array:
+    if isinstance(y, Handle):
         check_scope(y)
         aval = y.node.aval
         y_shape, y_kind = aval.shape, y.weak or aval.dtype
-    elif kind in WEAK:
-        y_kind = kind
+    elif type(y) in WEAK:
+        y_kind = type(y)
     elif (y := _operand_or_none(y)) is None:
         return NotImplemented
     else:
@@ -66,21 +62,21 @@ def operate(ufunc: np.ufunc, x, y):
     loop = OPERATOR_LOOPS.get((ufunc, kinds)) or operator_loop(ufunc, kinds)
     shape = x_shape if x_shape == y_shape else broadcast_shapes(x_shape, y_shape)
     if ufunc in _BY_VALUE:
-        return Array(_by_value(loop, x, y, shape, scalars=shape == ()), loop.weak)
+        return array_of(_by_value(loop, x, y, shape, scalars=shape == ()), loop.weak)
     operands = loop.operands
-    return Array(loop.build(operand_node(x, operands[0], shape), operand_node(y, operands[1], shape)), loop.weak)
+    return array_of(loop.build(operand_node(x, operands[0], shape), operand_node(y, operands[1], shape)), loop.weak)
 
 
 @unwatched
-def operate_one(ufunc: np.ufunc, x: Array) -> Array:
+def operate_one(ufunc: np.ufunc, x: Handle) -> Handle:
     """The unary operator of `ufunc`."""
     check_scope(x)
     loop = operator_loop(ufunc, (kind_of(x),))
-    return Array(loop.build(cast(x.node, loop.operands[0])), loop.weak)
+    return array_of(loop.build(cast(x.node, loop.operands[0])), loop.weak)
 
 
 @unwatched
-def operate_in_place(ufunc: np.ufunc, x: Array, y):
+def operate_in_place(ufunc: np.ufunc, x: Handle, y):
     """x op= y: the handle takes the new value, as every name of NumPy's array would; a scalar is replaced, not changed.
 
     0-d values are taken for NumPy's scalars, which are immutable.
@@ -93,22 +89,22 @@ def operate_in_place(ufunc: np.ufunc, x: Array, y):
     return x
 
 
-def call_elementwise(ufunc: np.ufunc, inputs, signature: tuple | None = None, casting="same_kind") -> tuple[Array, ...]:
+def call_elementwise(ufunc: np.ufunc, inputs, signature: tuple | None = None, casting="same_kind") -> tuple[Handle, ...]:
     """The results of the ufunc's call: promotion, broadcasting, then the loop."""
     values = [value if type(value) in WEAK else as_array(value) for value in inputs]
-    kinds = tuple([kind_of(value) if type(value) is Array else type(value) for value in values])
+    kinds = tuple([kind_of(value) if isinstance(value, Handle) else type(value) for value in values])
     loop = ufunc_loop(ufunc, kinds, signature, casting)
-    shape = broadcast_shapes(*[value.node.aval.shape if type(value) is Array else () for value in values])
+    shape = broadcast_shapes(*[value.node.aval.shape if isinstance(value, Handle) else () for value in values])
     if ufunc in _BY_VALUE:
         x, y = values
-        return (Array(_by_value(loop, x, y, shape, scalars=not _POWER_TAKES_ROOTS)),)
+        return (array_of(_by_value(loop, x, y, shape, scalars=not _POWER_TAKES_ROOTS)),)
     result = loop.build(*[operand_node(v, dtype, shape) for v, dtype in zip(values, loop.operands, strict=True)])
-    return tuple(map(Array, result)) if type(result) is tuple else (Array(result),)
+    return tuple(map(array_of, result)) if type(result) is tuple else (array_of(result),)
 
 
 def operand_node(value, dtype: np.dtype, shape: tuple[int, ...]) -> Node:
-    """An Array or a Python number as an operand of a loop: of this dtype and shape."""
-    if type(value) is not Array:
+    """A traced array or a Python number as an operand of a loop: of this dtype and shape."""
+    if not isinstance(value, Handle):
         return spread_number(value, dtype, shape)
     node = value.node
     aval = node.aval
@@ -117,12 +113,12 @@ def operand_node(value, dtype: np.dtype, shape: tuple[int, ...]) -> Node:
     return node if aval.shape == shape else spread(node, shape)
 
 
-def _operand_or_none(value) -> Array | None:
+def _operand_or_none(value) -> Handle | None:
     """A traced array, or None where the other operand's class wants to deal with it (its __array_ufunc__ is None)."""
     return None if getattr(value, "__array_ufunc__", True) is None else as_array(value)
 
 
-def store(target: Array, result: Array, ufunc: np.ufunc) -> None:
+def store(target: Handle, result: Handle, ufunc: np.ufunc) -> None:
     """Rebinds `target` to `result` as NumPy would store it: cast by the same_kind rule, broadcast, never broadcasting
     the target."""
     check_unshared(target)
@@ -160,13 +156,13 @@ def _by_value(loop: Loop, x, y, shape: tuple[int, ...], scalars: bool) -> Node:
 
 def _comparison_kind(value):
     """An integer known only at run time is compared as the int64 that it is: it may not fit the other's dtype."""
-    if type(value) is not Array:
+    if not isinstance(value, Handle):
         return type(value)
     return value.node.aval.dtype if value.weak is int else kind_of(value)
 
 
 def _known_power(loop: Loop, x, y, shape: tuple[int, ...], scalars: bool) -> Node | None:
-    exponent = number_in(y.node) if type(y) is Array else y
+    exponent = number_in(y.node) if isinstance(y, Handle) else y
     if exponent is None:
         return None
     if type(y) is int and y < 0:

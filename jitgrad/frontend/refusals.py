@@ -65,7 +65,7 @@ class Refusals(Handle):
         if _stores_into_buffer():
             raise _refused_store()
         raise UsageTypeError(
-            "a traced value cannot become a plain NumPy array (np.array, np.asarray, a C function)",
+            "a traced value cannot become a plain NumPy array (np.array, np.asarray, SciPy, C code)",
             "Use it as it is; for a list of traced values use np.stack or jitgrad.numpy.array.",
         )
 

@@ -9,10 +9,10 @@ import numpy as np
 from ..errors import Limitation, UsageError, UsageTypeError
 from ..ir.node import Node, call
 from .aliasing import check_unshared
-from .array import Array
 from .calls import unwatched
 from .convert import as_array, broadcast_shapes, cast, kind_of, spread
 from .folds import accumulate, reduce
+from .handle import Handle, array_of, check_scope
 from .loops import ufunc_loop
 from .operators import call_elementwise, store
 
@@ -70,13 +70,15 @@ def _stored(ufunc: np.ufunc, results, targets) -> tuple:
     return tuple(r if t is None else t for r, t in zip(results, targets, strict=True))
 
 
-def _target(out, ufunc: np.ufunc) -> Array | None:
+def _target(out, ufunc: np.ufunc) -> Handle | None:
     """A traced array given by out=; a plain one cannot take traced values."""
     if isinstance(out, tuple):
         (out,) = out
-    if out is None or type(out) is Array:
-        if out is not None:
-            check_unshared(out.checked())
+    if out is None:
+        return None
+    if isinstance(out, Handle):
+        check_scope(out)
+        check_unshared(out)
         return out
     raise UsageTypeError(
         f"the result of np.{ufunc.__name__} is traced, it cannot be written into a plain NumPy array (out=, or x += y)",
@@ -93,12 +95,12 @@ def _signature(ufunc: np.ufunc, dtype, signature) -> tuple | None:
     return None if dtype is None else (None,) * ufunc.nin + (np.dtype(dtype),) * ufunc.nout
 
 
-def _call_generalized(ufunc: np.ufunc, inputs, signature, casting: str, options: dict) -> tuple[Array, ...]:
+def _call_generalized(ufunc: np.ufunc, inputs, signature, casting: str, options: dict) -> tuple[Handle, ...]:
     """matmul and its kin: operands in the loop's dtypes, shapes as they are."""
     arrays = [as_array(value) for value in inputs]
     loop = ufunc_loop(ufunc, tuple(map(kind_of, arrays)), signature, casting)
     result = loop.build(*[cast(a.node, dtype) for a, dtype in zip(arrays, loop.operands, strict=True)], **options)
-    return tuple(map(Array, result)) if isinstance(result, tuple) else (Array(result),)
+    return tuple(map(array_of, result)) if isinstance(result, tuple) else (array_of(result),)
 
 
 # --- where=
@@ -117,13 +119,13 @@ def _call_where(ufunc: np.ufunc, inputs, where, targets, signature, casting: str
     return _stored(ufunc, masked, targets)
 
 
-def _select(mask: Node, result: Array, target: Array) -> Array:
+def _select(mask: Node, result: Handle, target: Handle) -> Handle:
     shape = broadcast_shapes(result.node.aval.shape, mask.aval.shape, target.node.aval.shape)
     old = target.node
     if not np.can_cast(result.node.aval.dtype, old.aval.dtype, "same_kind"):
         return result  # `store` refuses it
     new = cast(result.node, old.aval.dtype)
-    return Array(call("select", spread(mask, shape), spread(new, shape), spread(old, shape)))
+    return array_of(call("select", spread(mask, shape), spread(new, shape), spread(old, shape)))
 
 
 # --- methods
@@ -135,7 +137,7 @@ def outer(ufunc: np.ufunc, x, y, **options):
     node = x.node
     if y.ndim:
         node = call("reshape", node, shape=node.aval.shape + (1,) * y.ndim)
-    return call_ufunc(ufunc, Array(node, x.weak), y, **options)
+    return call_ufunc(ufunc, array_of(node, x.weak), y, **options)
 
 
 _METHODS: dict[str, Callable] = {"reduce": reduce, "accumulate": accumulate, "outer": outer}

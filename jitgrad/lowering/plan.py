@@ -5,46 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..config import config
 from ..ir.graph import Graph
 from ..ir.node import Node, full
 from ..ir.primitive import Library, Place, ScatterAdd
-from .access import Access, Accesses
+from .access import Accesses
 from .build import KernelBuilder, covers_whole
 from .fuse import Fusion, Home, fuse
 from .kernel import Binding, Kernel
 from .legalize import legalize
+from .steps import KernelStep, RoutineStep
+from .strips import Strip, find_strips
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
-
-
-@dataclass(frozen=True)
-class KernelStep:
-    """One call of a kernel. `writes` are the nodes whose buffers it fills, in part or whole."""
-
-    kernel: Kernel
-    binding: Binding
-    writes: tuple[Node, ...]
-
-    @property
-    def touches(self) -> tuple[Node, ...]:
-        return self.binding.buffers
-
-
-@dataclass(frozen=True)
-class RoutineStep:
-    """One call of a library routine for `node`, its operands where the accesses say."""
-
-    routine: str
-    node: Node
-    operands: tuple[Access, ...]
-
-    @property
-    def writes(self) -> tuple[Node, ...]:
-        return (self.node,)
-
-    @property
-    def touches(self) -> tuple[Node, ...]:
-        return (self.node, *(access.base for access in self.operands))
 
 
 @dataclass(frozen=True)
@@ -60,7 +33,7 @@ class Plan:
     """All that is needed to run a graph of one size, but for the machine code.
 
     Base addresses (slots): the inputs in order, then the outputs, then the arena of `arena_bytes`.
-    scratch[k] is the offset in the arena of step k's scratch, or -1.
+    scratch[k] is the offset in the arena of step k's scratch, or -1. The steps of a strip are called block by block.
     """
 
     graph: Graph
@@ -68,6 +41,7 @@ class Plan:
     buffers: dict[Node, Slot]
     arena_bytes: int
     scratch: tuple[int, ...]
+    strips: tuple[Strip, ...]
     fusion: Fusion
 
 
@@ -78,8 +52,11 @@ def make_plan(graph: Graph, layouts: dict[Node, tuple[int, ...]], scratch_bytes:
     accesses = Accesses(layouts)
     fusion = fuse(graph)
     steps = [step for _, step in sorted(_steps(fusion, accesses), key=lambda timed: timed[0]) if not _is_idle(step)]
-    buffers, arena, scratch = _allocate(graph, steps, scratch_bytes)
-    return Plan(graph, tuple(steps), buffers, arena, tuple(scratch), fusion)
+    strips: list[Strip] = []
+    if "strips" not in config.skip:
+        steps, strips = find_strips(steps, {*graph.inputs, *graph.outputs})
+    buffers, arena, scratch = _allocate(graph, steps, strips, scratch_bytes)
+    return Plan(graph, tuple(steps), buffers, arena, tuple(scratch), tuple(strips), fusion)
 
 
 # --- the order of calls
@@ -146,27 +123,32 @@ def buffer_bytes(node: Node) -> int:
     return max(1, node.aval.size) * node.dtype.itemsize
 
 
-def _allocate(graph: Graph, steps: list, scratch_bytes: Callable[[RoutineStep], int]):
-    """Buffers by liveness: a buffer is taken before its first step and given back after its last."""
+def _allocate(graph: Graph, steps: list, strips: list[Strip], scratch_bytes: Callable[[RoutineStep], int]):
+    """Buffers by liveness: a buffer is taken before its first step and given back after its last; the steps of a strip
+    are one, as they are called again and again."""
     buffers = {node: Slot(slot, 0) for slot, node in enumerate(graph.inputs)}
     buffers |= {node: Slot(len(graph.inputs) + slot, 0) for slot, node in enumerate(graph.outputs)}
     arena_slot = len(graph.inputs) + len(graph.outputs)
-    last = {node: index for index, step in enumerate(steps) for node in step.touches}
+    private = {node: strip.private_bytes(node) for strip in strips for node in strip.private}
+    starts = {strip.start: strip.stop for strip in strips}
+    unit_end = {k: strip.stop - 1 for strip in strips for k in range(strip.start, strip.stop)}
+    last = {node: unit_end.get(index, index) for index, step in enumerate(steps) for node in step.touches}
     dying: dict[int, list[Node]] = {}
     for node, index in last.items():
         if node not in buffers:
             dying.setdefault(index, []).append(node)
     arena, scratch = _Arena(), []
     for index, step in enumerate(steps):
-        for node in step.writes:
-            if node not in buffers:
-                buffers[node] = Slot(arena_slot, arena.take(buffer_bytes(node)))
+        for taken in steps[index : starts.get(index, index + 1)]:
+            for node in taken.writes:
+                if node not in buffers:
+                    buffers[node] = Slot(arena_slot, arena.take(private.get(node) or buffer_bytes(node)))
         need = scratch_bytes(step) if isinstance(step, RoutineStep) else 0
         scratch.append(arena.take(need) if need else -1)
         if need:
             arena.give(scratch[-1], need)
         for node in dying.get(index, ()):
-            arena.give(buffers[node].offset, buffer_bytes(node))
+            arena.give(buffers[node].offset, private.get(node) or buffer_bytes(node))
     return buffers, arena.size, scratch
 
 

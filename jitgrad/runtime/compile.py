@@ -92,10 +92,10 @@ def link(plan: Plan, observe: Observer | None = None) -> Executable:
     arena = len(plan.graph.inputs) + len(plan.graph.outputs)
     words: list[int] = []
     starts, functions, keep = [], [], [*code.values()]
-    for step, scratch in zip(plan.steps, plan.scratch, strict=True):
+    for step, binding, scratch in _calls(plan):
         starts.append(len(words))
         if isinstance(step, KernelStep):
-            words += binding_words(step.binding, step.kernel, plan.buffers)
+            words += binding_words(binding, step.kernel, plan.buffers)
             functions.append(code[step.kernel].address)
         elif (symbol := native_symbol(step)) is not None:
             words += routine_words(step, plan.buffers, Slot(arena, max(0, scratch)))
@@ -110,6 +110,20 @@ def link(plan: Plan, observe: Observer | None = None) -> Executable:
     ).reshape(-1, 2)
     run = _driver(code[DRIVER_SYMBOL].address)
     return Executable(plan, laid_out, table, run, tuple(keep), errors)
+
+
+def _calls(plan: Plan):
+    """(step, binding, scratch offset) of every call: strips block by block, other steps once."""
+    strips = {strip.start: strip for strip in plan.strips}
+    index = 0
+    while index < len(plan.steps):
+        step, strip = plan.steps[index], strips.get(index)
+        if strip is not None:
+            for one, binding in strip.bindings(plan.steps[strip.start : strip.stop]):
+                yield one, binding, -1
+        else:
+            yield step, getattr(step, "binding", None), plan.scratch[index]
+        index = strip.stop if strip is not None else index + 1
 
 
 def _driver(address: int):

@@ -74,6 +74,11 @@ class Executable:
         """The table of calls that the driver runs."""
         return self._table.ctypes.data
 
+    @property
+    def calls(self) -> int:
+        """How many calls the table has."""
+        return len(self._table)
+
     def _is_long(self) -> bool:
         """Whether a call takes long enough to let go of the GIL."""
         return sum(node.aval.size for step in self.plan.steps for node in step.touches) > _LONG_WORK

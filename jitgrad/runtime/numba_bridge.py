@@ -68,7 +68,7 @@ def _source(executable: Executable, kinds: Sequence[type], captured: Sequence[np
     lines += [
         f"    arena = np.empty({plan.arena_bytes + ALIGNMENT}, np.uint8)",
         f"    bases[{total + len(results)}] = (arena.ctypes.data + {ALIGNMENT - 1}) // {ALIGNMENT} * {ALIGNMENT}",
-        f"    status = run(bases.ctypes.data, table, {len(plan.steps)})",
+        f"    status = run(bases.ctypes.data, table, {executable.calls})",
         # Numba frees an array after its last use: these are used until here, whatever took their addresses.
         f"    alive = {' + '.join(['bases.size', 'arena.size', *(f'a{k}.size' for k in range(count))])}",
         "    if status != 0 or alive < 0:",

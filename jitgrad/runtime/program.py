@@ -26,6 +26,9 @@ INTERPRET_BELOW = 4_000_000
 """Elements computed, over all nodes, up to which the first call is interpreted: some milliseconds, less than a compile
 takes."""
 
+_ELEMENTS_PER_NODE = 2_000
+_NODES_PER_CALL = 2_000
+
 _NATIVE_ITEMSIZE = 8  # longdouble has no native code
 
 
@@ -38,7 +41,7 @@ class Runner:
         self.graph, self.layouts, self.tier = graph, tuple(layouts), tier
         self.nodes = None if tier == "interpret" else nodes  # a later compilation goes on with the same nodes
         self.executable: Any = None
-        self.asked = False
+        self.asked = 0  # calls that the interpreter has answered
         self._lock = threading.Lock()
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -58,8 +61,8 @@ class Runner:
     def _chosen(self):
         if self.tier == "interpret" or not _has_native_code(self.graph):
             self.executable = self.interpret
-        elif self.tier == "auto" and not self.asked and work(self.graph) <= INTERPRET_BELOW:
-            self.asked = True
+        elif self.tier == "auto" and self.asked < interpreted_calls(self.graph):
+            self.asked += 1
             return self.interpret
         else:
             self.executable = self._compile()
@@ -75,6 +78,18 @@ class Runner:
             if self.tier == "compile":
                 raise
             return self.interpret
+
+
+def interpreted_calls(graph: Graph) -> int:
+    """How many calls are interpreted before a compile pays (tier "auto"): one, or none if there is much to compute.
+
+    Of thousands of nodes on small arrays (a loop over data, unrolled) compiling takes as long as some hundred
+    interpreted calls and holds up the first results, so it waits for one more call per so many nodes.
+    """
+    count = len(graph.nodes)
+    if work(graph) > max(INTERPRET_BELOW, count * _ELEMENTS_PER_NODE):
+        return 0
+    return 1 + count // _NODES_PER_CALL
 
 
 def work(graph: Graph) -> int:

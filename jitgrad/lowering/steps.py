@@ -1,0 +1,39 @@
+"""The calls that a plan is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..ir.node import Node
+from .access import Access
+from .kernel import Binding, Kernel
+
+
+@dataclass(frozen=True)
+class KernelStep:
+    """One call of a kernel. `writes` are the nodes whose buffers it fills, in part or whole."""
+
+    kernel: Kernel
+    binding: Binding
+    writes: tuple[Node, ...]
+
+    @property
+    def touches(self) -> tuple[Node, ...]:
+        return self.binding.buffers
+
+
+@dataclass(frozen=True)
+class RoutineStep:
+    """One call of a library routine for `node`, its operands where the accesses say."""
+
+    routine: str
+    node: Node
+    operands: tuple[Access, ...]
+
+    @property
+    def writes(self) -> tuple[Node, ...]:
+        return (self.node,)
+
+    @property
+    def touches(self) -> tuple[Node, ...]:
+        return (self.node, *(access.base for access in self.operands))
