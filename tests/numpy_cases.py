@@ -602,13 +602,14 @@ np.polyint(v, 2, k=c)
 # Functions that the NumPy which is installed does not have yet.
 LATER = ("unstack", "astype", "cumulative_sum", "cumulative_prod", "matvec", "vecmat")
 MISSING = {name for name in LATER if not hasattr(np, name)}
-# Arguments that NumPy takes from some version on.
-NEEDS = {"np.pad(x, {-1: (1, 2)})": (2, 2), "np.size(t, axis=(0, 2))": (2, 4)}
+# Arguments that NumPy takes from some version on, or up to some version.
+FIRST = {"np.pad(x, {-1: (1, 2)})": (2, 2), "np.size(t, axis=(0, 2))": (2, 4)}
+LAST = dict.fromkeys(("np.cross(s[:, :2], r[:, :2])", "np.cross(s[:, :2], r)", "np.cross(s, a[:2])"), (2, 4))
 VERSION = tuple(map(int, np.__version__.split(".")[:2]))
 
 
 def expressions(text: str) -> list[str]:
-    lines = [line for line in text.strip().splitlines() if NEEDS.get(line, (2, 0)) <= VERSION]
+    lines = [line for line in text.strip().splitlines() if FIRST.get(line, VERSION) <= VERSION <= LAST.get(line, VERSION)]
     return [line for line in lines if MISSING.isdisjoint(re.findall(r"np\.(\w+)", line))]
 
 

@@ -321,3 +321,11 @@ def test_make_plan_asks_for_scratch():
     graph = Graph((a, b), (ops.matmul(a, b),))
     plan = make_plan(graph, {}, lambda step: 1000)
     assert plan.scratch == (0,) and plan.arena_bytes == 1024
+
+
+def test_strips_are_told():
+    x = given(2000, 200)
+    value = call("exp", x - ops.broadcast(ops.reduce_max(x, (1,)), (2000, 200), (0,)))
+    plan = planned((x,), [value / ops.broadcast(ops.reduce_sum(value, (1,)), (2000, 200), (0,))])
+    (strip,) = plan.strips
+    assert f"{strip.block} of 2000 rows at a time" in plan_text(plan)

@@ -135,8 +135,9 @@ def test_the_options_table_is_that_of_the_options():
 def test_files_that_readme_names_exist():
     text = README.read_text()
     architecture = text[text.index("## Architecture") : text.index("## Configuration")]
+    paths = [*(ROOT / "jitgrad").rglob("*"), *(ROOT / "tests").iterdir(), ROOT / "jitgrad", ROOT / "tests"]
     for name in re.findall(r"`((?:\w+/)*\w+(?:\.py|/))`", architecture):
-        assert any((folder / name).exists() for folder in (ROOT, ROOT / "jitgrad", *(ROOT / "jitgrad").iterdir())), name
+        assert any(path.as_posix().endswith("/" + name.rstrip("/")) for path in paths), name
     for name in re.findall(r"\]\(([\w/.]+)\)", text):
         assert (ROOT / name).exists(), name
 

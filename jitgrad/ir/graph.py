@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from .node import INPUT, Node, apply, blamed_on, scope
+from .node import INPUT, Node, apply, bits_of, blamed_on, scope
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ def structure(graph: Graph, shapes: bool = True) -> tuple:
         (
             node.primitive.name,
             tuple(number[operand] for operand in node.operands),
-            (node.params["value"].tobytes(),) if "value" in node.params else tuple(node.params.values()),
+            (bits_of(node.params["value"]),) if "value" in node.params else tuple(node.params.values()),
             node.aval if shapes else node.aval.dtype,
         )
         for node in graph.nodes

@@ -162,11 +162,20 @@ def fresh_input(aval: Aval) -> Node:
     return Node(INPUT, (), {}, aval, user_location(2))
 
 
+_PADDED = np.finfo(np.longdouble).nmant == 63  # 80 bits in 12 or 16 bytes
+
+
+def bits_of(number: np.generic | np.ndarray) -> bytes:
+    """The bytes that tell a number from all others: without the padding of an 80-bit longdouble, which holds anything."""
+    raw = number.tobytes()
+    return raw[:10] if _PADDED and number.dtype.char == "g" else raw
+
+
 def constant(value, dtype) -> Node:
     """The 0-d constant `value` of `dtype`. Told apart by bits: 0.0 and -0.0 differ, nan is nan."""
     scalar = np.asarray(value, dtype)[()]
     current = _scope.get() or scope()
-    key = (CONSTANT, scalar.dtype, scalar.tobytes())
+    key = (CONSTANT, scalar.dtype, bits_of(scalar))
     node = current.table.get(key)
     if node is None:
         node = Node(CONSTANT, (), {"value": scalar}, aval_of((), scalar.dtype), current.where or user_location(2))

@@ -26,10 +26,14 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Reduce:
-    """out = x folded over the axes in `params["axes"]` by an associative `combine(emitter, a, b)` from `identity(dtype)`."""
+    """out = x folded over the axes in `params["axes"]` by an associative `combine(emitter, a, b)` from `identity(dtype)`.
+
+    `is_sum`: long sums of floats carry the rounding errors of their partial sums along.
+    """
 
     combine: Callable
     identity: Callable
+    is_sum: bool = False
 
 
 @dataclass(frozen=True)

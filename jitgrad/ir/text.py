@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import UsageValueError
 from .aval import Aval, aval_of, dtype_from_short, short_name
 from .graph import Graph
-from .node import CONSTANT, INPUT, Node, apply, constant, fresh_input
+from .node import CONSTANT, INPUT, Node, apply, bits_of, constant, fresh_input
 from .primitive import PRIMITIVES
 
 COMMENT_COLUMN = 40
@@ -126,9 +126,9 @@ def _number(value: np.generic) -> str:
     if value.dtype.kind in "iub":
         return str(value.item())
     for text in (str(value), repr(float(value))):
-        if np.asarray(float(text), value.dtype).tobytes() == value.tobytes():
+        if bits_of(np.asarray(float(text), value.dtype)[()]) == bits_of(value):
             return text
-    return f'bits("{value.tobytes().hex()}")'  # nan with a sign or a payload, longdouble
+    return f'bits("{bits_of(value).hex()}")'  # nan with a sign or a payload, longdouble
 
 
 # --- reading
@@ -143,7 +143,7 @@ class _Bits:
 
 def _constant(value, dtype) -> Node:
     if isinstance(value, _Bits):
-        value = np.frombuffer(value.raw, dtype)[0]
+        value = np.frombuffer(value.raw.ljust(dtype.itemsize, b"\0"), dtype)[0]
     return constant(value, dtype)
 
 

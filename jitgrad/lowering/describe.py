@@ -83,6 +83,9 @@ def plan_text(plan: Plan) -> str:
         lines.append(f"{index:3d}  {title(step, numbers)}")
         lines.append(f"       reads {_named(read, names)}; writes {_named(written, names)}")
         lines.append(f"       {work.flops:,} flops, {work.read:,} bytes read, {work.written:,} bytes written")
+    for strip in plan.strips:
+        rows = f"{strip.block} of {strip.rows} rows at a time"
+        lines.append(f"steps {strip.start} to {strip.stop - 1} are called for {rows}, so that they meet in cache")
     lines.append("buffers:")
     lines += [f"  {names[node]:<6}{node.aval!s:<16}{_where(slot, plan)}" for node, slot in plan.buffers.items()]
     lines.append(f"arena: {plan.arena_bytes:,} bytes")

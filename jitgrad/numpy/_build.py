@@ -90,9 +90,24 @@ def static_array(value, what: str, dtype=None) -> np.ndarray:
             f"{what} must not be a traced value: the shape of the result depends on it",
             "Pass plain integers, or compute it outside of the differentiated function.",
         )
-    if isinstance(value, np.ndarray):
-        read_values(value)
+    note_reads(value)
     return np.asarray(value, dtype)
+
+
+def note_reads(value) -> None:
+    """Tells the trace that it depends on the present values of plain arrays, also in nests of lists and tuples."""
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            note_reads(part)
+    elif isinstance(value, (np.ndarray, np.generic)):
+        read_values(value)
+
+
+def plain_int(value) -> int:
+    """`value` as an int (TypeError if it is none); one that comes from an array decides what is traced."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        read_values(value)
+    return operator.index(value)
 
 
 def contains_traced(value) -> bool:
@@ -144,7 +159,7 @@ def highest(dtype: np.dtype):
 
 def axis_of(axis, ndim: int) -> int:
     """A non-negative axis."""
-    axis = operator.index(axis)
+    axis = plain_int(axis)
     if not -ndim <= axis < ndim:
         raise UsageAxisError(f"axis {axis} is out of bounds for array of dimension {ndim}")
     return axis % ndim
@@ -172,8 +187,8 @@ def shape_of(shape) -> tuple[int, ...]:
     if isinstance(shape, np.ndarray):
         shape = static_array(shape, "a shape").tolist()
     if hasattr(shape, "__index__"):
-        return (operator.index(shape),)
-    return tuple(operator.index(extent) for extent in shape)
+        return (plain_int(shape),)
+    return tuple(plain_int(extent) for extent in shape)
 
 
 def spread(x: Node, shape: tuple[int, ...]) -> Node:
@@ -214,7 +229,7 @@ def flat_unless(x: Node, axis, lenient: bool = False) -> tuple[Node, int]:
 
 def _is_lenient(axis, x: Node) -> bool:
     """Axis 0 or -1 of a 0-d array, which NumPy's oldest functions allow."""
-    return not x.ndim and not isinstance(axis, (tuple, list)) and operator.index(axis) in (0, -1)
+    return not x.ndim and not isinstance(axis, (tuple, list)) and plain_int(axis) in (0, -1)
 
 
 def lenient_axes(axis, x: Node) -> tuple[int, ...]:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from ..frontend import trace
-from ..frontend.convert import as_array, contains_traced, read_values
+from ..frontend.convert import as_array, contains_traced
 from ..frontend.missing import unsupported
 from ..frontend.registry import NUMPY_FUNCTIONS
+from ._build import note_reads
 from .creation import CREATION
 
 
@@ -64,7 +65,7 @@ def public(function: Callable) -> Callable:
             return function(*args, **kwargs)
         if implementation is not None and (function in CREATION or _holds_array(values)):
             return implementation(*args, **kwargs)
-        _note_reads(values)
+        note_reads(values)
         return function(*args, **kwargs)
 
     return call
@@ -75,12 +76,3 @@ def _holds_array(value) -> bool:
     if isinstance(value, (list, tuple)):
         return any(_holds_array(part) for part in value)
     return isinstance(value, np.ndarray)
-
-
-def _note_reads(value) -> None:
-    """Tells the trace that it depends on the present values of plain arrays."""
-    if isinstance(value, (list, tuple)):
-        for part in value:
-            _note_reads(part)
-    elif isinstance(value, np.ndarray):
-        read_values(value)

@@ -303,6 +303,10 @@ elementwise(
 )
 
 
+# Of two equal zeros nextafter gives the second; in float16, NumPy before 2.5 gives the first.
+_SECOND_OF_HALVES = bool(np.signbit(np.nextafter(np.float16(0.0), np.float16(-0.0))))
+
+
 def _emit_nextafter(e, x, y):
     integer = np.dtype(f"int{8 * x.dtype.itemsize}")
     zero = e.like(x, 0)
@@ -311,7 +315,7 @@ def _emit_nextafter(e, x, y):
     moved = e.bitcast(e.select(away, e.add(bits, e.like(bits, 1)), e.sub(bits, e.like(bits, 1))), x.dtype)
     tiny = e.copysign(e.bitcast(e.constant(1, integer), x.dtype), y)
     moved = e.select(e.eq(x, zero), tiny, moved)
-    moved = e.select(e.eq(x, y), x if x.dtype.itemsize == 2 else y, moved)  # of zeros, NumPy returns so
+    moved = e.select(e.eq(x, y), y if _SECOND_OF_HALVES or x.dtype.itemsize != 2 else x, moved)
     return e.select(e.or_(e.is_nan(x), e.is_nan(y)), e.add(x, y), moved)
 
 

@@ -54,7 +54,7 @@ REDUCE_SUM = linear(
     numpy=lambda x, *, axes: np.sum(x, axis=axes, dtype=x.dtype),
     aval=_aval,
     transpose=lambda cotangent, operand, *, axes: spread(cotangent, operand.shape, axes),
-    code=Reduce(combine=lambda e, a, b: e.add(a, b), identity=lambda dtype: dtype.type(0)),
+    code=Reduce(combine=lambda e, a, b: e.add(a, b), identity=lambda dtype: dtype.type(0), is_sum=True),
     samples=Samples(kinds="fib", cases=(*_CASES, _EMPTY)),
     doc="`numpy.sum` over axes, in the operand's dtype (of bools: any).",
 )

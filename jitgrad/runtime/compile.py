@@ -119,7 +119,8 @@ def _calls(plan: Plan):
     while index < len(plan.steps):
         step, strip = plan.steps[index], strips.get(index)
         if strip is not None:
-            for one, binding in strip.bindings(plan.steps[strip.start : strip.stop]):
+            kernels = [one for one in plan.steps[strip.start : strip.stop] if isinstance(one, KernelStep)]
+            for one, binding in strip.bindings(kernels):
                 yield one, binding, -1
         else:
             yield step, getattr(step, "binding", None), plan.scratch[index]

@@ -15,6 +15,7 @@ class KernelFolds(KernelMemory):
     def __init__(self, kernel: Kernel, name: str, target: Target):
         super().__init__(kernel, name, target)
         self.accumulators: dict[Fold, tuple[list[str], list[str]]] = {}  # slots of a chunk, and of all chunks
+        self.errors: dict[str, str] = {}  # slot of all chunks -> slot of the rounding error that it has gathered
 
     def _suffix(self, fold: Fold) -> int:
         """The outermost loop from which on every loop belongs to the fold."""
@@ -37,10 +38,10 @@ class KernelFolds(KernelMemory):
         initial = self.spread(identity, width).name if width else identity.name
         kind = llvm_type(dtype, width)
         inner = [self._slot(kind, initial) for _ in range(self.lanes.copies)]
-        self.accumulators[fold] = inner, self._outer_slots(kind, initial)
-
-    def _outer_slots(self, kind: str, initial: str) -> list[str]:
-        return [self._slot(kind, initial) for _ in range(self.lanes.copies)] if self.lanes.width else []
+        outer = [self._slot(kind, initial) for _ in range(self.lanes.copies)] if width else []
+        self.accumulators[fold] = inner, outer
+        if PRIMITIVES[fold.op].code.is_sum and dtype.kind == "f":
+            self.errors |= {slot: self._slot(kind, initial) for slot in outer}
 
     def _combine(self, fold: Fold, x: Value, y: Value) -> Value:
         return PRIMITIVES[fold.op].code.combine(self, x, y)
@@ -59,8 +60,25 @@ class KernelFolds(KernelMemory):
         kind, initial = llvm_type(dtype, width), self.spread(self._identity(fold), width).name
         for inner, outer in zip(*self.accumulators[fold], strict=True):
             value = Value(self.raw(f"load {kind}, ptr {inner}"), dtype, width)
-            self._combine_into(outer, fold, value, None)
+            if outer in self.errors:
+                self._add_compensated(outer, self.errors[outer], value)
+            else:
+                self._combine_into(outer, fold, value, None)
             self.line(f"store {kind} {initial}, ptr {inner}")
+
+    def _add_compensated(self, slot: str, error_slot: str, value: Value) -> None:
+        """slot += value, the rounding error put aside for the next addition (W. Kahan: Further remarks on reducing
+        truncation errors. Communications of the ACM 8, 1965). An infinite sum has no error."""
+        kind = llvm_type(value.dtype, value.lanes)
+        total, error = (Value(self.raw(f"load {kind}, ptr {s}"), value.dtype, value.lanes) for s in (slot, error_slot))
+        flags, self.flags = self.flags, ""  # reassociation would cancel the error
+        due = self.sub(value, error)
+        result = self.add(total, due)
+        lost = self.sub(self.sub(result, total), due)
+        lost = self.select(self.is_nan(lost), self.like(lost, 0.0), lost)
+        self.flags = flags
+        self.line(f"store {kind} {result.name}, ptr {slot}")
+        self.line(f"store {kind} {lost.name}, ptr {error_slot}")
 
     def _conclude(self, fold: Fold) -> None:
         """After the fold's loops: lanes to one value, in halves; then to memory."""

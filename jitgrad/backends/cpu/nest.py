@@ -16,7 +16,7 @@ from .folds import KernelFolds
 from .memory import I64, memory_type
 
 BAD_INDEX = 1
-CHUNK = 4096  # elements summed in one accumulator before it is added to the outer one: keeps long sums accurate
+CHUNK = 2048  # elements summed in one set of accumulators before they are added to the outer ones: keeps long sums accurate
 
 
 class Nest(KernelFolds):
