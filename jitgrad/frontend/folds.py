@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
+from typing import Any
 
 import numpy as np
 
-from ..errors import Limitation, UsageValueError
+from ..errors import Limitation, UsageTypeError, UsageValueError
 from ..ir.node import Node, call
 from .convert import as_array, cast, spread
 from .handle import Handle, array_of
@@ -33,7 +34,10 @@ def reduce(ufunc: np.ufunc, x, axis=0, dtype=None, keepdims=False, initial=np._N
     x = as_array(x)
     named = NUMPY_FUNCTIONS.get(_REDUCTIONS.get(ufunc, ufunc))
     if named is not None:
-        options = {"dtype": dtype} if dtype is not None else {}
+        takes_dtype = ufunc in _ACCUMULATIONS
+        options = {"dtype": dtype} if dtype is not None and takes_dtype else {}
+        if not takes_dtype:
+            x = array_of(_in_dtype_of_fold(ufunc, x.node, dtype))
         options.update({"initial": initial} if initial is not np._NoValue else {})
         options.update({"where": where} if where is not True else {})
         return named(x, axis=axis, keepdims=keepdims, **options)
@@ -41,6 +45,8 @@ def reduce(ufunc: np.ufunc, x, axis=0, dtype=None, keepdims=False, initial=np._N
         raise Limitation(f"np.{ufunc.__name__}.reduce with where= is not supported on traced values",
                          "Put the neutral element in with np.where first.")
     axes = _axes(axis, x.ndim)
+    if len(axes) > 1 and ufunc not in _ASSOCIATIVE:
+        raise UsageValueError(f"np.{ufunc.__name__}.reduce depends on the order: it takes one axis, not {len(axes)}")
     rows = _in_dtype_of_fold(ufunc, _rows_first(x.node, axes), dtype)
     result = _folded(ufunc, rows, initial)
     if keepdims:
@@ -53,9 +59,13 @@ def _in_dtype_of_fold(ufunc: np.ufunc, rows: Node, dtype) -> Node:
     """The rows in the dtype in which partial results are kept."""
     if ufunc in COMPARISONS:
         raise Limitation(f"np.{ufunc.__name__} folded over a traced array is not supported", "Compare x[1:] and x[:-1].")
-    if ufunc in LOGICAL:
+    if ufunc in LOGICAL and dtype in (None, bool, np.bool_):
         return truth(rows)
-    return rows if dtype is None else cast(rows, np.dtype(dtype))
+    fixed: dict[str, Any] = {} if dtype is None else {"signature": (np.dtype(dtype), None, None), "casting": "unsafe"}
+    try:
+        return cast(rows, ufunc.resolve_dtypes((None, rows.aval.dtype, None), reduction=True, **fixed)[0])
+    except TypeError as error:
+        raise UsageTypeError(f"np.{ufunc.__name__} folded over {rows.aval.dtype}: {error}") from None
 
 
 def _axes(axis, ndim: int) -> tuple[int, ...]:
@@ -64,7 +74,10 @@ def _axes(axis, ndim: int) -> tuple[int, ...]:
     axes = axis if isinstance(axis, tuple) else (axis,)
     if not all(-ndim <= one < ndim for one in axes):
         raise UsageValueError(f"axis {axis} is out of bounds for an array of dimension {ndim}")
-    return tuple(sorted(one % ndim for one in axes))
+    found = tuple(sorted(one % ndim for one in axes))
+    if len(set(found)) != len(found):
+        raise UsageValueError(f"axis {axis} names an axis twice")
+    return found
 
 
 def _rows_first(node: Node, axes: tuple[int, ...]) -> Node:
@@ -78,23 +91,23 @@ def _rows_first(node: Node, axes: tuple[int, ...]) -> Node:
 
 
 def _folded(ufunc: np.ufunc, rows: Node, initial) -> Handle:
-    count = rows.aval.shape[0]
-    if count == 0:
-        start = initial if initial is not np._NoValue else ufunc.identity
-        if start is None:
+    count, dtype = rows.aval.shape[0], rows.aval.dtype
+    parts: list[Handle] = []
+    if initial is not np._NoValue and initial is not None:
+        parts.append(array_of(spread(cast(as_array(initial).node, dtype), rows.aval.shape[1:])))
+    if count and ufunc in _ASSOCIATIVE:
+        parts.append(_by_halves(ufunc, rows, count))
+    else:
+        _check_length(ufunc, count)
+        parts += [_row(rows, k) for k in range(count)]
+    if not parts:
+        if ufunc.identity is None:
             raise UsageValueError(f"zero-size array to reduction operation {ufunc.__name__} which has no identity")
-        return array_of(spread(cast(as_array(start).node, rows.aval.dtype), rows.aval.shape[1:]))
-    if ufunc in _ASSOCIATIVE:
-        result = _by_halves(ufunc, rows, count)
-        return result if initial is np._NoValue else call_elementwise(ufunc, (initial, result))[0]
-    _check_length(ufunc, count)
-    parts = [_row(rows, k) for k in range(count)]
-    if initial is not np._NoValue:
-        parts.insert(0, initial)
+        return array_of(spread(cast(as_array(ufunc.identity).node, dtype), rows.aval.shape[1:]))
     result = parts[0]
     for part in parts[1:]:
         (result,) = call_elementwise(ufunc, (result, part))
-    return as_array(result)
+    return result
 
 
 def _by_halves(ufunc: np.ufunc, rows: Node, count: int) -> Handle:

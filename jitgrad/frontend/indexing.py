@@ -226,7 +226,7 @@ def _cut_of(item: slice, extent: int) -> Cut:
                 "a slice bound is a traced value: the shape of the result would depend on it",
                 "For n elements from a traced place i on write x[i + np.arange(n)].",
             )
-        if isinstance(bound, np.generic):
+        if isinstance(bound, (np.generic, np.ndarray)):
             read_values(bound)
     try:
         start, stop, step = item.indices(extent)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import Limitation, UsageTypeError
-from ..ir.node import call, full
+from ..ir.node import Node, call
 from .aliasing import check_unshared
-from .handle import Handle
+from .convert import WEAK, as_array, cast, spread, spread_number
+from .handle import Handle, array_of
 from .missing import unsupported
 from .registry import NUMPY_FUNCTIONS
 
@@ -183,7 +184,7 @@ class Methods(Handle):
 
     def copy(self, order="C"):
         """A new array of the same value: in-place operations on one do not touch the other."""
-        return type(self)(self.checked().node)
+        return array_of(self.checked().node)
 
     def astype(self, dtype, order="K", casting="unsafe", subok=True, copy=True):
         """The array in `dtype`. UsageTypeError when `casting` forbids it."""
@@ -220,16 +221,15 @@ def _refuse_out(out) -> None:
         raise UsageTypeError("out= of a traced array's method is not supported", "Assign the result: y = x.sum().")
 
 
-def full_of(value, x):
+def full_of(value, x: Handle) -> Node:
     """The node of the plain or traced number `value` at every place of x."""
     aval = x.node.aval
-    if not hasattr(value, "node"):
-        return full(np.asarray(value).astype(aval.dtype)[()], aval)
-    node = value.checked().node
+    if type(value) in WEAK:
+        return spread_number(value, aval.dtype, aval.shape)
+    node = as_array(value).node
     if node.aval.shape:
         raise UsageTypeError("fill() takes one number, not an array")
-    node = node if node.aval.dtype == aval.dtype else call("cast", node, dtype=aval.dtype)
-    return call("broadcast", node, shape=aval.shape, axes=()) if aval.shape else node
+    return spread(cast(node, aval.dtype), aval.shape)
 
 
 def conversion(x, dtype: np.dtype, casting: Any, copy: bool):
@@ -240,12 +240,11 @@ def conversion(x, dtype: np.dtype, casting: Any, copy: bool):
     if not np.can_cast(have, dtype, casting):
         raise UsageTypeError(f"cannot cast from {have} to {dtype} according to the rule {casting!r}")
     if have == dtype:
-        return type(x)(x.node) if copy else x
-    return type(x)(call("cast", x.node, dtype=dtype))
+        return array_of(x.node) if copy else x
+    return array_of(cast(x.node, dtype))
 
 
 _PYTHON_TYPES = {"b": bool, "i": int, "u": int, "f": float}
-_PYTHON_DTYPES = {bool: np.dtype(np.bool_), int: np.dtype(np.int64), float: np.dtype(np.float64)}
 
 
 def python_number(x, place: tuple):
@@ -261,12 +260,10 @@ def python_number(x, place: tuple):
         place = place[0] if len(place) == 1 else place
         node = (x[place] if isinstance(place, tuple) else x.ravel()[place]).node
     weak = _PYTHON_TYPES[dtype.kind]
-    wanted = _PYTHON_DTYPES[weak]
-    return type(x)(node if dtype == wanted else call("cast", node, dtype=wanted), weak)
+    return array_of(cast(node, WEAK[weak]), weak)
 
 
 def _as_python_int(x, name: str):
     if x.shape:
         raise UsageTypeError(f"{name}() takes one number, not an array of shape {x.shape}", "Use NumPy's function.")
-    node = x.node if x.node.aval.dtype == np.int64 else call("cast", x.node, dtype=np.dtype(np.int64))
-    return type(x)(node, int)
+    return array_of(cast(x.node, WEAK[int]), int)

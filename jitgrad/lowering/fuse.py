@@ -15,13 +15,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..ir.graph import Graph
-from ..ir.node import Node
+from ..ir.node import Node, constant_value
 from ..ir.primitive import Gather, Index, Leaf, Library, Place, Reduce, Scalar, ScatterAdd, View
 from .access import view_base
 
 RECOMPUTE_COST = 6        # additions that are cheaper than a store and a load of a whole array
 HOISTED_COST = 48         # additions worth repeating in every kernel that reads a smaller value by broadcast
 LARGEST_BODY = 320        # nodes in one kernel: LLVM's time grows faster than its input beyond some hundreds
+MOST_ARRAYS = 48          # arrays that one kernel reads: more would differ from kernel to kernel, and share no code
+MOST_COPIES = 8           # pieces of an array that one kernel copies
 _SATURATED = 1 << 20
 
 
@@ -223,26 +225,54 @@ class _Fuser:
         for home in list(self.fusion.computed):
             nodes = sorted(self.fusion.computed[home], key=position.__getitem__)
             self.fusion.computed[home] = nodes
-            if len(nodes) > LARGEST_BODY:
-                self._cut(home, nodes)
+            parts = self._parts(nodes)
+            if len(parts) > 1:
+                self._cut(home, parts)
+        for home in list(self.fusion.pieces):
+            self._spread_pieces(home)
 
-    def _cut(self, home: Home, nodes: list[Node]) -> None:
+    def _parts(self, nodes: list[Node]) -> list[list[Node]]:
+        """`nodes` in runs of few enough nodes that read few enough arrays."""
+        inside = set(nodes)
+        parts: list[list[Node]] = [[]]
+        arrays: set[Node] = set()
+        for node in nodes:
+            reads = {operand for operand in node.operands if operand not in inside and constant_value(operand) is None}
+            if len(parts[-1]) >= LARGEST_BODY or (parts[-1] and len(arrays | reads) > MOST_ARRAYS):
+                parts.append([])
+                arrays = set()
+            arrays |= reads
+            parts[-1].append(node)
+        return parts
+
+    def _cut(self, home: Home, parts: list[list[Node]]) -> None:
         fusion = self.fusion
-        parts = [nodes[start : start + LARGEST_BODY] for start in range(0, len(nodes), LARGEST_BODY)]
         where = {node: home._replace(part=index) for index, part in enumerate(parts) for node in part}
         del fusion.computed[home]
         for index, part in enumerate(parts):
             fusion.computed[home._replace(part=index)] = part
-        for node in nodes:
+        for node in where:
             for operand in node.operands:
                 base = view_base(operand)
                 if where.get(base, where[node]) != where[node] and base.shape == home.domain:
                     fusion.stored.setdefault(base, where[base])
-        for node in nodes:
+        for node in where:
             if fusion.stored.get(node) == home:
                 fusion.stored[node] = where[node]
         self._move(fusion.folds, home, lambda fold: where.get(view_base(fold.operands[0])))
         self._move(fusion.pieces, home, lambda piece: where.get(view_base(piece[0])))
+
+    def _spread_pieces(self, home: Home) -> None:
+        """Many pieces that are only copied are copied by several kernels, which are all alike."""
+        evaluated = set(self.fusion.computed.get(home, ()))
+        pieces = self.fusion.pieces[home]
+        copied = [piece for piece in pieces if piece[0] not in evaluated]
+        if len(copied) <= MOST_COPIES:
+            return
+        self.fusion.pieces[home] = [piece for piece in pieces if piece[0] in evaluated]
+        for index, piece in enumerate(copied):
+            part = home._replace(part=home.part + index // MOST_COPIES)
+            self.fusion.pieces.setdefault(part, []).append(piece)
 
     @staticmethod
     def _move(table: dict[Home, list], home: Home, where) -> None:

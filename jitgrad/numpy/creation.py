@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 
 import numpy as np
 
 from ..errors import UsageTypeError, UsageValueError
+from ..frontend.aliasing import mark_views, view_of
 from ..frontend.array import Array
 from ..frontend.convert import as_array
 from ..ir.node import Node, call
@@ -31,6 +31,7 @@ from ._build import (
     node_of,
     number_as,
     part,
+    plain_int,
     reshape,
     result_dtype,
     select,
@@ -66,7 +67,10 @@ def array(
     like=None,
 ):
     x = _converted(object, dtype)
-    return reshape(x, (1,) * (ndmin - x.ndim) + x.shape)
+    wanted = (1,) * (ndmin - x.ndim) + x.shape
+    if copy or not isinstance(object, Array) or object.dtype != x.dtype:
+        return reshape(x, wanted)
+    return object if x.shape == wanted else view_of(object, reshape(x, wanted))
 
 
 def _converted(value, dtype) -> Node:
@@ -87,7 +91,9 @@ def asarray(a, dtype=None, order=None, *, device=None, copy=None, like=None):
 @implementation(np.ascontiguousarray, np.asfortranarray)
 def ascontiguousarray(a, dtype=None, *, like=None):
     x = asarray(a, dtype)
-    return x if x.ndim else reshape(node_of(x), (1,))
+    if x.ndim:
+        return x
+    return view_of(x, reshape(x.node, (1,))) if isinstance(x, Array) else reshape(x, (1,))
 
 
 @implementation(np.copy)
@@ -99,6 +105,8 @@ def copy(a, order="K", subok=False):
 def astype(x, dtype, /, *, copy=True, device=None):
     if not isinstance(x, (Array, Node, np.ndarray)):
         raise UsageTypeError(f"Input should be a NumPy array. It is a {type(x).__name__} instead.")
+    if not copy and isinstance(x, Array) and x.dtype == dtype:
+        return x
     return cast(node_of(x), dtype)
 
 
@@ -148,9 +156,9 @@ def full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None, *, d
 
 @implementation(np.eye)
 def eye(N, M=None, k=0, dtype=float, order="C", *, device=None, like=None):
-    rows = operator.index(N)
-    shape = (rows, rows if M is None else operator.index(M))
-    return cast(equal(iota(shape, 1) - iota(shape, 0), operator.index(k)), dtype)
+    rows = plain_int(N)
+    shape = (rows, rows if M is None else plain_int(M))
+    return cast(equal(iota(shape, 1) - iota(shape, 0), plain_int(k)), dtype)
 
 
 @implementation(np.identity)
@@ -160,8 +168,8 @@ def identity(n, dtype=None, *, like=None):
 
 @implementation(np.tri)
 def tri(N, M=None, k=0, dtype=float, *, like=None):
-    rows = operator.index(N)
-    return cast(triangle(rows, rows if M is None else operator.index(M), operator.index(k)), dtype)
+    rows = plain_int(N)
+    return cast(triangle(rows, rows if M is None else plain_int(M), plain_int(k)), dtype)
 
 
 # --- evenly spaced
@@ -180,7 +188,7 @@ def arange(*args, dtype=None, device=None, like=None, **kwargs):
 
 @implementation(np.linspace)
 def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0, *, device=None):
-    num = operator.index(num)
+    num = plain_int(num)
     if num < 0:
         raise UsageValueError(f"Number of samples, {num}, must be non-negative.")
     computing = inexact_dtype(start, stop)
@@ -249,7 +257,12 @@ def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
         reshape(x, tuple(x.aval.size if k == place else 1 for k in range(rank)))
         for x, place in zip(nodes, places, strict=True)
     )
-    return grids if sparse else broadcast_arrays(*grids) if grids else ()
+    grids = grids if sparse else broadcast_arrays(*grids) if grids else ()
+    if copy:
+        return grids
+    views = tuple(map(Array, grids))
+    mark_views(views, xi)
+    return views
 
 
 @implementation(np.ix_)
@@ -273,7 +286,7 @@ def vander(x, N=None, increasing=False):
     if x.ndim != 1:
         raise UsageValueError(f"x must be a one-dimensional array or sequence, not of shape {x.shape}")
     x = cast(x, np.promote_types(x.dtype, np.int64))
-    count = x.shape[0] if N is None else operator.index(N)
+    count = x.shape[0] if N is None else plain_int(N)
     column = filled((x.shape[0], 1), 1, x.dtype)
     if not count:
         return part(column, 1, 0, 0)
@@ -321,7 +334,7 @@ def polysub(a1, a2):
 @implementation(np.polyder)
 def polyder(p, m=1):
     x = node_of(p)
-    for _ in range(operator.index(m)):
+    for _ in range(plain_int(m)):
         n = max(x.shape[0] - 1, 0)
         kept = part(x, 0, 0, n)
         dtype = np.promote_types(x.dtype, np.int64)
@@ -331,7 +344,7 @@ def polyder(p, m=1):
 
 @implementation(np.polyint)
 def polyint(p, m=1, k=None):
-    x, m = node_of(p), operator.index(m)
+    x, m = node_of(p), plain_int(m)
     if m < 0:
         raise UsageValueError("Order of integral must be positive (see polyder)")
     constants = node_of(0.0 if k is None else k)

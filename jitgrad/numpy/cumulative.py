@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import operator
 
 import numpy as np
 
@@ -31,6 +30,7 @@ from ._build import (
     newer,
     node_of,
     part,
+    plain_int,
     plus,
     refuse_out,
     reshape,
@@ -105,7 +105,7 @@ def _with_initial(running, x, axis, dtype, out, include_initial, neutral) -> Nod
 
 @implementation(np.diff)
 def diff(a, n=1, axis=-1, prepend=NOT_GIVEN, append=NOT_GIVEN):
-    x, order = node_of(a), operator.index(n)
+    x, order = node_of(a), plain_int(n)
     if order < 0:
         raise UsageValueError(f"order must be non-negative but got {order}")
     if not order:

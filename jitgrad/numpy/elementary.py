@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 
 from ..errors import UsageTypeError, UsageValueError
@@ -28,6 +26,7 @@ from ._build import (
     join,
     node_of,
     part,
+    plain_int,
     refuse_out,
     reshape,
     result_dtype,
@@ -45,7 +44,7 @@ from .reductions import all_
 def round_(a, decimals=0, out=None):
     """To the nearest, ties to even; the gradient is 0."""
     refuse_out(out)
-    x, decimals = node_of(a), operator.index(decimals)
+    x, decimals = node_of(a), plain_int(decimals)
     if x.dtype == BOOL:
         if decimals:
             raise UsageTypeError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 
 from ..errors import Limitation, UsageTypeError, UsageValueError
@@ -23,6 +21,7 @@ from ._build import (
     node_of,
     number_as,
     part,
+    plain_int,
     refuse_out,
     reshape,
     spread,
@@ -167,8 +166,8 @@ def array_split(ary, indices_or_sections, axis=0):
 def _cuts(extent: int, indices_or_sections) -> list:
     if np.ndim(indices_or_sections):
         cuts = static_array(indices_or_sections, "the places to split at")
-        return [0, *(operator.index(cut) for cut in cuts), None]
-    sections = operator.index(indices_or_sections)
+        return [0, *(plain_int(cut) for cut in cuts), None]
+    sections = plain_int(indices_or_sections)
     if sections <= 0:
         raise UsageValueError("number sections must be larger than 0.")
     each, extras = divmod(extent, sections)
@@ -179,7 +178,7 @@ def _cuts(extent: int, indices_or_sections) -> list:
 def split(ary, indices_or_sections, axis=0):
     x = node_of(ary)
     if not is_traced(indices_or_sections) and not np.ndim(indices_or_sections):
-        extent, sections = x.shape[axis_of(axis, x.ndim)], operator.index(indices_or_sections)
+        extent, sections = x.shape[axis_of(axis, x.ndim)], plain_int(indices_or_sections)
         if sections > 0 and extent % sections:
             raise UsageValueError(
                 f"array split does not result in an equal division: {extent} elements, {sections} sections"

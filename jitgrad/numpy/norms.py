@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 
 from ..errors import Limitation, UsageValueError
@@ -19,6 +17,7 @@ from ._build import (
     node_of,
     nonzero,
     ordered_axes,
+    plain_int,
     reshape,
     safe_sqrt,
     select,
@@ -125,7 +124,7 @@ def _matrix_norm(x: Node, axes: tuple[int, ...], ord, keepdims) -> Node:
 @implementation(np.linalg.matrix_power)
 def matrix_power(a, n):
     """By repeated squaring."""
-    x, n = node_of(a), operator.index(n)
+    x, n = node_of(a), plain_int(n)
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise UsageValueError(f"Last 2 dimensions of the array must be square, the shape is {x.shape}")
     if n < 0:

@@ -31,6 +31,7 @@ from ._build import (
     reshape,
     select,
     spread,
+    static_array,
     total,
 )
 from .statistics import mean, nanmean
@@ -199,7 +200,7 @@ def _fraction(q, whole, name: str) -> tuple[Node, bool]:
     node = floating(node_of(q))
     if is_traced(q):
         node = select(both(node >= 0, node <= whole), node, np.nan)
-    elif not np.all((np.asarray(q) >= 0) & (np.asarray(q) <= whole)):
+    elif not np.all((static_array(q, "q") >= 0) & (np.asarray(q) <= whole)):
         raise UsageValueError(f"np.{name}: q must be in the range [0, {whole}]")
     weak = type(q) in (int, float) or bool(getattr(q, "weak", None))
     return (node if whole == 1 else node / whole), weak

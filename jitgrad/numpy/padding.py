@@ -107,7 +107,7 @@ def _pairs(array: np.ndarray, ndim: int) -> np.ndarray:
 
 
 def _is_zero(values, x: Node) -> bool:
-    return isinstance(values, (int, float)) and values == 0 and x.dtype != BOOL
+    return type(values) in (int, float) and values == 0 and x.dtype != BOOL
 
 
 def _framed_by_zeros(x: Node, widths) -> Node:

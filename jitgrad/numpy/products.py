@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 
 from ..errors import UsageTypeError, UsageValueError
@@ -23,6 +21,7 @@ from ._build import (
     node_of,
     ordered_axes,
     part,
+    plain_int,
     refuse_out,
     reshape,
     select,
@@ -64,7 +63,7 @@ def vdot(a, b, /):
 def tensordot(a, b, axes=2):
     x, y = common(a, b)
     if not np.ndim(axes) and not isinstance(axes, (tuple, list)):
-        count = operator.index(axes)
+        count = plain_int(axes)
         if not 0 <= count <= min(x.ndim, y.ndim):
             raise UsageValueError(f"tensordot over {count} axes of arrays of shapes {x.shape} and {y.shape}")
         return _along(x, y, tuple(range(x.ndim - count, x.ndim)), tuple(range(count)))
@@ -260,7 +259,7 @@ def diagonal(a, offset=0, axis1=0, axis2=1):
     one, two = axis_of(axis1, x.ndim), axis_of(axis2, x.ndim)
     if one == two:
         raise UsageValueError("axis1 and axis2 cannot be the same")
-    return diagonal_of(x, operator.index(offset), one, two)
+    return diagonal_of(x, plain_int(offset), one, two)
 
 
 @implementation(np.linalg.diagonal)
@@ -281,7 +280,7 @@ def last_trace(x, /, *, offset=0, dtype=None):
 
 @implementation(np.diag)
 def diag(v, k=0):
-    x, k = node_of(v), operator.index(k)
+    x, k = node_of(v), plain_int(k)
     if x.ndim == 2:
         return diagonal_of(x, k, 0, 1)
     if x.ndim != 1:
@@ -315,7 +314,7 @@ def triu(m, k=0):
 
 
 def _half(m, k, lower: bool) -> Node:
-    x, k = node_of(m), operator.index(k)
+    x, k = node_of(m), plain_int(k)
     x = spread(x, (x.shape[0],) * 2) if x.ndim == 1 else x
     if x.ndim < 2:
         raise UsageValueError("np.tril and np.triu need at least one dimension")

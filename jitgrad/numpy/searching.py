@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 
 from ..errors import UsageValueError
@@ -24,6 +22,7 @@ from ._build import (
     is_traced,
     node_of,
     opposite,
+    plain_int,
     reduce,
     reshape,
     select,
@@ -85,7 +84,7 @@ def digitize(x, bins, right=False):
     if edges.ndim != 1:
         raise UsageValueError(f"np.digitize: bins must be 1-d, their shape is {edges.shape}")
     if not is_traced(bins):
-        steps = np.diff(np.asarray(bins))
+        steps = np.diff(static_array(bins, "bins"))
         if not ((steps >= 0).all() or (steps <= 0).all()):
             raise UsageValueError("bins must be monotonically increasing or decreasing")
     n = edges.shape[0]
@@ -119,7 +118,7 @@ def bincount(x, /, weights=None, minlength=0):
         )
     if places.size and (places.dtype.kind not in "iu" or places.min() < 0):
         raise UsageValueError("np.bincount: x must be of non-negative integers")
-    bins = max(operator.index(minlength), int(places.max()) + 1 if places.size else 0)
+    bins = max(plain_int(minlength), int(places.max()) + 1 if places.size else 0)
     if not places.size:
         return filled((bins,), 0, np.float64)
     return call("scatter_add", filled((bins,), 0, np.float64), w, node_of(places.astype(np.int64)))

@@ -8,6 +8,8 @@ from math import prod
 import numpy as np
 
 from ..errors import Limitation, UsageTypeError, UsageValueError
+from ..frontend.aliasing import check_unshared
+from ..frontend.array import Array
 from ..ir.node import Node, call
 from ._build import (
     BOOL,
@@ -153,7 +155,16 @@ def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, **kwargs):
 
 @implementation(np.nan_to_num)
 def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
-    x = node_of(x)
+    """With copy=False the array itself takes the new values, as in NumPy."""
+    result = _finite(node_of(x), nan, posinf, neginf)
+    if copy or not isinstance(x, Array) or not x.ndim:
+        return result
+    check_unshared(x)
+    x.node = result
+    return x
+
+
+def _finite(x: Node, nan, posinf, neginf) -> Node:
     if x.dtype.kind != "f":
         return x
     limits = np.finfo(x.dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from math import prod
 
 import numpy as np
@@ -22,6 +21,7 @@ from ._build import (
     node_of,
     ordered_axes,
     part,
+    plain_int,
     reshape,
     shape_of,
     spread,
@@ -152,7 +152,7 @@ def moveaxis(a, source, destination):
 @implementation(np.rollaxis)
 def rollaxis(a, axis, start=0):
     x = node_of(a)
-    axis, start = axis_of(axis, x.ndim), operator.index(start)
+    axis, start = axis_of(axis, x.ndim), plain_int(start)
     if not -x.ndim <= start <= x.ndim:
         raise UsageValueError(f"start={start} is out of bounds for an array of dimension {x.ndim}")
     start += x.ndim if start < 0 else 0
@@ -195,7 +195,7 @@ def rot90(m, k=1, axes=(0, 1)):
     if len(tuple(axes)) != 2:
         raise UsageValueError("len(axes) must be 2.")
     one, two = ordered_axes(tuple(axes), x.ndim)
-    turns = operator.index(k) % 4
+    turns = plain_int(k) % 4
     if turns == 0:
         return x
     if turns == 2:
@@ -253,7 +253,7 @@ def repeat(a, repeats, axis=None):
                 f"{counts.size} repeats do not match axis {axis} of an array of shape {x.shape}"
             )
         return pick(x, axis, np.repeat(np.arange(x.shape[axis]), counts))
-    times = operator.index(counts.reshape(())[()])
+    times = plain_int(counts.reshape(())[()])
     if times < 0:
         raise UsageValueError("repeats may not contain negative values.")
     shape = (*x.shape[: axis + 1], times, *x.shape[axis + 1 :])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 
 from ..errors import Limitation, UsageTypeError, UsageValueError
@@ -29,9 +27,11 @@ from ._build import (
     minus,
     node_of,
     nonzero,
+    note_reads,
     opposite,
     over,
     part,
+    plain_int,
     refuse_out,
     reshape,
     result_dtype,
@@ -106,6 +106,7 @@ def _spread_arguments(a, axis, dtype, out, ddof, correction, name):
         if ddof != 0:
             raise UsageValueError("ddof and correction can't be provided simultaneously.")
         ddof = correction
+    note_reads(ddof)
     if is_traced(ddof):
         raise Limitation(f"np.{name} with a traced ddof is not supported", "Pass a plain number.")
     x, final = _working(node_of(a), dtype)
@@ -218,13 +219,16 @@ def _weights_like(x: Node, w: Node, axis) -> Node:
 
 # --- covariance
 
+# Since NumPy 2.2, rowvar=False transposes a first argument of one row as well, but still not a second one.
+_TRANSPOSES_ONE_ROW = np.lib.NumpyVersion(np.__version__) >= "2.2.0"
+
 
 @implementation(np.cov)
 def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=None, *, dtype=None):
     if ddof is not None and ddof != int(ddof):
         raise UsageValueError("ddof must be integer")
     x = _observations(m, y, rowvar, dtype)
-    ddof = (0 if bias else 1) if ddof is None else operator.index(ddof)
+    ddof = (0 if bias else 1) if ddof is None else plain_int(ddof)
     weights = _observation_weights(fweights, aweights, x)
     if weights is None:
         deviation = minus(x, mean(x, 1, keepdims=True))
@@ -242,18 +246,19 @@ def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=N
 def _observations(m, y, rowvar, dtype) -> Node:
     """Variables in rows, observations in columns."""
     x = _table(m, rowvar)
-    rows = [x] if y is None else [x, _table(y, rowvar)]
+    rows = [x] if y is None else [x, _table(y, rowvar, is_second=True)]
     dtype = np.result_type(*[row.dtype for row in rows], FLOAT) if dtype is None else dtype
     return join([cast(row, dtype) for row in rows], 0)
 
 
-def _table(m, rowvar) -> Node:
+def _table(m, rowvar, is_second: bool = False) -> Node:
     x = node_of(m)
     if x.ndim > 2:
         raise UsageValueError(f"np.cov takes at most 2 dimensions, not shape {x.shape}")
     if x.ndim < 2:
         return reshape(x, (1, x.aval.size))
-    return x if rowvar or x.shape[0] == 1 else transpose(x, (1, 0))
+    keeps_row = x.shape[0] == 1 and (is_second or not _TRANSPOSES_ONE_ROW)
+    return x if rowvar or keeps_row else transpose(x, (1, 0))
 
 
 def _observation_weights(fweights, aweights, x: Node) -> Node | None:
