@@ -264,6 +264,48 @@ def test_copies_and_dead_views_do_not_stand_in_the_way():
     assert_same(evaluate(function, X), function(X))
 
 
+def test_what_numpy_would_not_copy_is_the_array_itself():
+    def function(x):
+        y, z, u = x * 1, x * 2, x * 3
+        np.nan_to_num(y, copy=False, nan=7.0)
+        same_z = jitgrad.numpy.array(z, copy=None)
+        same_z += 1
+        same_u = np.astype(u, u.dtype, copy=False)
+        same_u *= 2
+        copied = jitgrad.numpy.array(z)
+        copied += 100
+        return y + z + u
+
+    x = np.array([1.0, np.nan, 3.0])
+    expected = np.nan_to_num(x, nan=7.0) + (x * 2 + 1) + x * 6
+    assert_same(evaluate(function, x), expected)
+    for views in (
+        lambda x: jitgrad.numpy.array(x, copy=None, ndmin=2),
+        lambda x: np.meshgrid(x, copy=False)[0],
+        lambda x: np.meshgrid(x, copy=False, sparse=True)[0],
+    ):
+        with pytest.raises(Limitation, match="shares memory"):
+            evaluate(lambda x: operator.iadd(views(x), 1) + x, x)  # noqa: B023
+
+
+def test_fill_takes_the_value_that_the_array_has_at_the_call():
+    value = np.array(2.0)
+
+    @jitgrad.jit
+    def function(x):
+        y = x * 1
+        y.fill(value)
+        return y * x
+
+    assert function(V).tolist() == (2 * V).tolist()
+    value[...] = 5.0
+    assert function(V).tolist() == (5 * V).tolist()
+    with pytest.raises(UsageTypeError, match="one number"):
+        evaluate(lambda x: (x * 1).fill(V), V)
+    with pytest.raises(OverflowError, match="300"):
+        evaluate(lambda x: (x * 1).fill(300), V.astype(np.uint8))
+
+
 def test_the_callers_array_does_not_change():
     plain = V.copy()
     evaluate(lambda x: operator.iadd(x, 1), plain)
@@ -342,6 +384,37 @@ def test_folds_of_every_length(count):
     for ufunc in (np.bitwise_xor, np.gcd, np.maximum, np.bitwise_and, np.subtract):
         same(lambda n: ufunc.reduce(n), n)  # noqa: B023
         same(lambda n: ufunc.accumulate(n), n)  # noqa: B023
+
+
+@pytest.mark.parametrize("ufunc", [np.divide, np.logaddexp, np.hypot, np.subtract, np.gcd, np.fmax, np.logical_xor, np.maximum])
+@pytest.mark.parametrize("dtype", ["?", "i1", "u2", "i8", "f4", "f8"])
+def test_folds_have_numpys_dtype(ufunc, dtype):
+    """Also those over one element, where nothing is folded, and those that an `initial` of another type joins."""
+    for count in (0, 1, 3):
+        x = np.array([[1, 2], [3, 1], [2, 2]])[:count].astype(dtype)
+        for function in (
+            lambda x: ufunc.reduce(x),
+            lambda x: ufunc.reduce(x, initial=2.5),
+            lambda x: ufunc.reduce(x, dtype=np.float32),
+            lambda x: ufunc.accumulate(x),
+            lambda x: ufunc.accumulate(x, dtype=np.float64),
+        ):
+            with np.errstate(all="ignore"):
+                try:
+                    expected = function(x)
+                except (TypeError, ValueError):
+                    with pytest.raises(JitgradError):
+                        evaluate(function, x)
+                    continue
+                assert_close(evaluate(function, x), expected, 8)
+
+
+def test_folds_over_several_axes():
+    for axes in ((0, 0), (0, -2)):
+        with pytest.raises(UsageValueError, match="twice"):
+            evaluate(lambda x: np.hypot.reduce(x, axis=axes), X)  # noqa: B023
+    with pytest.raises(UsageValueError, match="depends on the order"):
+        evaluate(lambda x: np.subtract.reduce(x, axis=(0, 1)), X)
 
 
 def test_folds_of_nothing():

@@ -134,7 +134,7 @@ def test_the_numpy_target_has_the_traced_graph():
     [
         ({"stage": "assembler"}, UsageValueError, "traced, optimized, fused, kernels, plan, llvm, asm, all, pass:simplify"),
         ({"stage": "pass:nothing"}, UsageValueError, "no stage 'pass:nothing'"),
-        ({"changed_by": "nothing"}, UsageValueError, "simplify, expand_products"),
+        ({"changed_by": "nothing"}, UsageValueError, "simplify, join_places"),
         ({"target": "tpu"}, UsageValueError, "cpu, numpy"),
         ({"target": "cuda"}, Limitation, "CUDA"),
     ],

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.fuzz import compare
 from bench.programs import random_program
+import jitgrad
 from jitgrad import ops
 from jitgrad.config import config
 from jitgrad.errors import InternalError
@@ -24,9 +25,11 @@ from jitgrad.ir.text import to_text
 from jitgrad.ir.verify import verify
 from jitgrad.passes import pipeline
 from jitgrad.passes.pipeline import PASSES, optimize, pass_names
+from jitgrad.passes.places import join_places
 from jitgrad.passes.products import expand_products
 from jitgrad.passes.simplify import RULES, simplify
 from jitgrad.passes.views import lift_broadcasts, sink_views
+from jitgrad.runtime.compile import compile_graph
 
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 2.0, -0.75, 5e-324, 1e308, -1e308, np.inf, -np.inf, np.nan)
 
@@ -222,6 +225,66 @@ def test_full_products_stay():
 
 
 # --- views
+
+
+def place_sum(parts: list[tuple[Node, tuple, tuple]], shape: tuple[int, ...], others: list[Node] = ()) -> Node:
+    """others + places, added up from the left."""
+    terms = [*others, *(ops.place(x, shape, starts, steps) for x, starts, steps in parts)]
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+@pytest.mark.parametrize("case", ["rows", "reversed", "columns", "elements", "repeated", "beside others"])
+def test_places_that_do_not_overlap_are_joined(case):
+    n, m = 6, 4
+    row = [vector(n=m) for _ in range(n)]
+    other = fresh_input(aval_of((n, m), "f8"))
+    match case:
+        case "rows":
+            parts = [(ops.reshape(x, (1, m)), (k, 0), (1, 1)) for k, x in enumerate(row)]
+        case "reversed":
+            parts = [(ops.reshape(x, (1, m)), (k, m - 1), (1, -1)) for k, x in enumerate(row)]
+        case "columns":
+            parts = [(ops.reshape(row[k], (m, 1)), (1, k), (1, 1)) for k in (3, 0, 1)]
+        case "elements":
+            parts = [(ops.reshape(ops.slice_axis(x, 0, 1, 1), (1, 1)), (k, k % m), (1, 1)) for k, x in enumerate(row)]
+        case _:
+            parts = [(ops.reshape(row[k], (1, m)), (k % 2, 0), (1, 1)) for k in range(5)]
+    others = [other * 2.0] if case == "beside others" else []
+    inputs = (*row, other)
+    before = Graph(inputs, (place_sum(parts, (n, m), others),))
+    after = join_places(before)
+    verify(after)
+    assert names(after).count("assemble") == 1 and "place" not in names(after)
+    values = [np.random.default_rng(k).normal(size=x.shape) for k, x in enumerate(inputs)]
+    expected, got = interpret.run(before, values)[0], interpret.run(after, values)[0]
+    np.testing.assert_allclose(got, expected, rtol=1e-15)
+    np.testing.assert_array_equal(compile_graph(after)(*values)[0], got)
+
+
+def test_places_that_overlap_or_are_read_elsewhere_stay():
+    x, y = vector(n=4), vector(n=4)
+    overlapping = place_sum([(x, (0,), (1,)), (y, (2,), (1,))], (8,))
+    interleaved = place_sum([(x, (0,), (2,)), (y, (1,), (2,))], (8,))
+    seen = ops.place(x, (9,), (0,), (1,))
+    for outputs in ((overlapping,), (interleaved,), (seen + ops.place(y, (9,), (5,), (1,)), seen)):
+        graph = Graph((x, y), outputs)
+        assert join_places(graph) is graph
+
+
+def test_reads_of_an_unrolled_loop_send_back_one_array():
+    def f(x):
+        state = x[0]
+        for k in range(1, len(x)):
+            state = np.tanh(state + x[k]) * x[k - 1]
+        return np.sum(state)
+
+    x = np.random.default_rng(0).normal(size=(20, 5))
+    text = str(jitgrad.show(jitgrad.grad(f), x))
+    assert text.count("assemble(") == 1 and "place(" not in text
+    np.testing.assert_allclose(jitgrad.jit(jitgrad.grad(f))(x), jitgrad.grad(f, tier="interpret")(x), rtol=1e-13)
 
 
 def test_broadcasts_are_lifted_above_arithmetic():

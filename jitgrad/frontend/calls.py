@@ -40,10 +40,11 @@ class Reads:
     attributes: frozenset[str]
     every_attribute: bool  # attributes are read by computed names too
     decides: bool  # takes branches, or turns values into Python numbers
+    element_calls: frozenset[str]  # global names in calls that have an element of something as argument
 
 
 _CONVERSIONS = {"float", "int", "bool", "round", "any", "all"}  # builtins
-_CONVERTING_METHODS = {"item", "tolist"}
+_CONVERTING_METHODS = {"item", "tolist", "allclose", "array_equal", "array_equiv"}
 _COMPUTED = {"getattr", "vars", "__dict__", "attrgetter"}
 _GLOBAL_OPS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _ATTRIBUTE_OPS = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "LOAD_SUPER_METHOD")
@@ -55,16 +56,34 @@ def reads_of(code: CodeType) -> Reads:
     names: dict[str, None] = {}
     attributes: set[str] = set()
     decides = False
+    element_calls: set[str] = set()
+    since_call: set[str] = set()
+    before = ""  # the operation before, "[]" for a subscription
     for instruction in dis.get_instructions(code):
+        operation = "[]" if _is_subscription(instruction) else instruction.opname
+        if operation == "[]":
+            decides |= before == "[]"  # a[b[i]]: an element picks from a list
+            element_calls |= since_call
+        elif operation.startswith("CALL"):
+            since_call.clear()
+        before = operation
         if instruction.opname in _GLOBAL_OPS:
             names[instruction.argval] = None
+            since_call.add(instruction.argval)
         elif instruction.opname in _ATTRIBUTE_OPS:
             attributes.add(instruction.argval)
         elif "JUMP" in instruction.opname and "_IF_" in instruction.opname:
             decides = True
     used = attributes.union(names)
-    converts = not (_CONVERSIONS.isdisjoint(names) and _CONVERTING_METHODS.isdisjoint(attributes))
-    return Reads(tuple(names), frozenset(attributes), not _COMPUTED.isdisjoint(used), decides or converts)
+    decides |= not (_CONVERSIONS.isdisjoint(names) and _CONVERTING_METHODS.isdisjoint(used))
+    computes_names = not _COMPUTED.isdisjoint(used)
+    return Reads(tuple(names), frozenset(attributes), computes_names, decides, frozenset(element_calls))
+
+
+def _is_subscription(instruction: dis.Instruction) -> bool:
+    if instruction.opname == "BINARY_OP":  # since Python 3.14
+        return instruction.argrepr == "[]"
+    return instruction.opname == "BINARY_SUBSCR"
 
 
 _monitoring_tools: Any = getattr(sys, "monitoring", None)  # Python 3.12 and later

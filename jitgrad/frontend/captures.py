@@ -13,8 +13,9 @@ reach an iterator, computes something else at its next call: it is traced at eve
 Not watched: modules of the standard library and of installed packages, and what their code reads from elsewhere than
 its arguments; what `__getattr__` or C code computes from state that is out of sight; methods of a class that are replaced
 (what they close over is watched), builtins that are shadowed later; elements of a container after the first `LIMIT` (its
-length is watched), attributes of objects after the first `LIMIT`; files, clocks, generators seeded by the system
-inside the function.
+length is watched), attributes of objects after the first `LIMIT`; elements of arrays that Python itself uses in ways
+that `reads_of` does not see (`k = sizes[0]`, then `parts[k]` or `range(k)`; see `function._exact`); files, clocks,
+generators seeded by the system inside the function.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import pickle
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 
 import numpy as np
 
@@ -70,7 +71,9 @@ class Watcher:
         if code.co_filename == "<string>" and _is_generated(namespace):
             return
         reads = reads_of(code)
-        self.decides |= reads.decides
+        self.decides |= reads.decides or any(
+            _takes_numbers(namespace.get(name, vars(builtins).get(name))) for name in reads.element_calls
+        )
         self._every_attribute |= reads.every_attribute
         new = reads.attributes - self._names
         if new or reads.every_attribute:
@@ -240,6 +243,16 @@ def _has_library_methods(value) -> bool:
         kind is not object and is_library_class(kind) and any(isinstance(v, FunctionType) for v in vars(kind).values())
         for kind in type(value).__mro__
     )
+
+
+_OF_NUMBERS = {"math", "cmath", "operator", "_operator"}
+
+
+def _takes_numbers(value) -> bool:
+    """Whether it is `range`, a module of functions of Python numbers, or one of these functions."""
+    if isinstance(value, ModuleType):
+        return value.__name__ in _OF_NUMBERS
+    return value is range or (isinstance(value, BuiltinFunctionType) and value.__module__ in _OF_NUMBERS)
 
 
 def _is_random_generator(value) -> bool:

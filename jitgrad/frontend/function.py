@@ -22,7 +22,8 @@ from .guards import Guards
 from .trace import Captured, Trace, capture, check_alive, read_values, refuse_foreign, tracing
 
 EXACT_LIMIT = 1 << 15
-"""Up to this many bytes in all, watched arrays are compared element by element whenever the function takes branches."""
+"""Up to this many bytes in all, the smallest first, watched arrays are compared element by element whenever the function
+takes branches."""
 
 connect(capture, read_values)
 
@@ -165,9 +166,18 @@ def _exact(trace: Trace, watcher: Watcher, outside: set[int]) -> tuple:
     made_inside = any(id(c.array) not in outside and not _is_counting(c.array) for c in trace.captured)
     if trace.values_read or made_inside:
         return tuple(trace.watched.values())
-    if watcher.decides and sum(array.nbytes for array, _ in trace.watched.values()) <= EXACT_LIMIT:
-        return tuple(trace.watched.values())
-    return ()
+    return _smallest(trace.watched.values()) if watcher.decides else ()
+
+
+def _smallest(watched: Iterable[tuple[np.ndarray, tuple]]) -> tuple:
+    """The smallest arrays, `EXACT_LIMIT` bytes in all: numbers that steer a function come in few elements."""
+    found, left = [], EXACT_LIMIT
+    for array, seen in sorted(watched, key=lambda pair: pair[0].nbytes):
+        left -= array.nbytes
+        if left < 0:
+            break
+        found.append((array, seen))
+    return tuple(found)
 
 
 def _is_counting(array: np.ndarray) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import Limitation, UsageTypeError
 from ..ir.aval import aval_of
-from ..ir.node import Node, apply, call, full
+from ..ir.node import Node, apply, call, constant_value, full
 from .convert import WEAK, cast
 from .handle import array_of
 from .registry import UFUNCS, primitive_of
@@ -128,6 +128,8 @@ def _special(ufunc: np.ufunc, operands: tuple[np.dtype, ...]) -> Callable | None
         return _mixed_comparison(ufunc)
     if first.kind == "f" or ufunc.signature is not None:
         return None
+    if ufunc is np.power and first.kind == "i":
+        return _checked_power
     if ufunc in (np.isnan, np.isinf, np.isfinite):
         return lambda x: full(ufunc is np.isfinite, aval_of(x.aval.shape, np.bool_))
     if ufunc in (np.floor, np.ceil, np.trunc) or (first.kind in "bu" and ufunc is np.absolute):
@@ -150,6 +152,16 @@ def _not(x: Node) -> Node:
 def truth(node: Node) -> Node:
     """Whether each element is not zero (nan is not)."""
     return node if node.aval.dtype.kind == "b" else call("not_equal", node, full(0, node.aval))
+
+
+def _checked_power(x: Node, y: Node) -> Node:
+    """x ** y of integers: as NumPy an error where y is negative. A gather is what can report it from native code."""
+    power = call("power", x, y)
+    known = constant_value(y)
+    if (known is not None and known >= 0) or (y.primitive.name == "cast" and y.operands[0].aval.dtype.kind in "bu"):
+        return power
+    outside = cast(call("less", y, full(0, y.aval)), _INT64)
+    return call("add", power, call("gather", full(0, aval_of((1,), power.aval.dtype)), outside))
 
 
 def _mixed_comparison(ufunc: np.ufunc) -> Callable:

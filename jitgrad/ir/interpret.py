@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import InternalError, UsageIndexError
+from ..errors import InternalError, UsageIndexError, UsageValueError
 from .graph import Graph
 from .node import CONSTANT, Node
 
@@ -62,6 +62,8 @@ def _evaluate(node: Node, values: dict[Node, np.ndarray]) -> np.ndarray:
         result = np.asarray(node.primitive.reference(*operands, **node.params))
     except IndexError:
         raise index_error(node, operands) from None
+    except ValueError as error:  # integers to negative integer powers
+        raise UsageValueError(f"np.{node.primitive.name}: {error}", None, node.where) from None
     if result.dtype != node.dtype or result.shape != node.shape:
         found = f"{result.dtype} of shape {result.shape}"
         raise InternalError(f"{node.primitive.name} gave {found} where {node.aval} is declared", node.where)

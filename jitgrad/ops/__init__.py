@@ -33,6 +33,7 @@ from .masking import product as masked_product
 from .reduction import reduce_max, reduce_min, reduce_prod, reduce_sum
 from .scan import argsort, cumprod, cumsum, linear_recurrence
 from .shape import (
+    assemble,
     broadcast,
     broadcast_to,
     concatenate,
@@ -46,7 +47,7 @@ from .shape import (
 )
 
 __all__ = [
-    "argsort", "assume_may_vanish", "broadcast", "broadcast_to", "cast", "concatenate", "cumprod", "cumsum",
+    "argsort", "assemble", "assume_may_vanish", "broadcast", "broadcast_to", "cast", "concatenate", "cumprod", "cumsum",
     "gather", "integer_power", "iota", "linear_recurrence", "masked_product", "matmul", "matrix_transpose",
     "may_vanish", "place", "reduce_max", "reduce_min", "reduce_prod", "reduce_sum", "reshape",
     "scatter_add", "select", "slice_axis", "stop_gradient", "strided_slice", "transpose", "zeros",

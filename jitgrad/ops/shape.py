@@ -333,6 +333,59 @@ def place(x: Node, shape: Sequence[int], starts: Sequence[int], steps: Sequence[
     return apply(_PLACE, x, shape=shape, starts=starts, steps=steps)
 
 
+# --- assemble: the sum of places that do not overlap, in one array
+
+
+def _assemble_reference(*xs, shape, corners):
+    out = np.zeros(shape, xs[0].dtype)
+    for x, (starts, steps) in zip(xs, corners, strict=True):
+        out[_slices(starts, x.shape, steps)] = x
+    return out
+
+
+def _assemble_aval(*xs: Aval, shape, corners) -> Aval:
+    for x, (starts, steps) in zip(xs, corners, strict=True):
+        _place_aval(x, shape=shape, starts=starts, steps=steps)
+        if x.dtype != xs[0].dtype:
+            raise InternalError(f"assemble of {xs[0].dtype} and {x.dtype}")
+    return aval_of(shape, xs[0].dtype)
+
+
+def _assemble_jvp(tangents, primals, out, *, shape, corners):
+    filled = [zeros(x.aval) if t is None else t for t, x in zip(tangents, primals, strict=True)]
+    return apply(_ASSEMBLE, *filled, shape=shape, corners=corners)
+
+
+def _assemble_vjp(cotangent, primals, out, *, shape, corners):
+    return [strided_slice(cotangent, starts, x.shape, steps) for x, (starts, steps) in zip(primals, corners, strict=True)]
+
+
+_ASSEMBLE = Primitive(
+    "assemble",
+    reference=_assemble_reference,
+    aval=_assemble_aval,
+    code=Place(lambda avals, *, shape, corners: list(corners)),
+    jvp=_assemble_jvp,
+    vjp=_assemble_vjp,
+    samples=Samples(
+        kinds=_KINDS,
+        cases=(
+            (((3,), (2,)), {"shape": (7,), "corners": (((1,), (1,)), ((6,), (-2,)))}),
+            (((2, 2), (1, 3)), {"shape": (3, 3), "corners": (((0, 2), (1, -2)), ((2, 0), (1, 1)))}),
+            (((2,), (2,)), {"shape": (4,), "corners": (((0,), (2,)), ((1,), (2,)))}),
+        ),
+    ),
+    doc="Zeros of `shape` with each operand at its corner (starts, steps); they do not overlap. Made by `join_places`.",
+)
+
+
+def assemble(xs: Sequence[Node], shape: Sequence[int], corners: Sequence[tuple]) -> Node:
+    """Zeros of `shape` with xs[k] at starts + i * steps, (starts, steps) = corners[k]; the places must not overlap."""
+    if len(xs) == 1:
+        return place(xs[0], shape, *corners[0])
+    return apply(_ASSEMBLE, *xs, shape=tuple(shape), corners=tuple(corners))
+
+
 # --- concatenate: linear in all operands; each one's cotangent is its slice
 
 

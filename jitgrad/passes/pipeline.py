@@ -9,6 +9,7 @@ from ..config import config
 from ..errors import InternalError, Limitation, UsageError
 from ..ir.graph import Graph
 from .fuel import limited
+from .places import join_places
 from .products import expand_products
 from .simplify import simplify
 from .views import lift_broadcasts, sink_views
@@ -17,6 +18,7 @@ Pass = Callable[[Graph], Graph]
 
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("simplify", simplify),
+    ("join_places", join_places),          # cotangents of x[0], x[1], ...: one array, not a sum of as many
     ("expand_products", expand_products),  # before views move: products with one row or column become sums
     ("lift_broadcasts", lift_broadcasts),  # work on the small array, then spread the result
     ("sink_views", sink_views),            # views next to memory, so that chains of arithmetic have one shape
