@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import jitgrad.numpy  # noqa: F401  (fills the tables)
+import jitgrad.numpy
 from jitgrad.errors import JitgradError, Limitation, UsageError, UsageTypeError, UsageValueError
 from jitgrad.frontend.array import Array
 from jitgrad.frontend.convert import as_array

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import random
+import subprocess
 import sys
 import types
 
@@ -663,3 +664,15 @@ def test_sets_deques_and_objects_of_libraries():
     assert f(1.0) == 5.0 and g(1.0) == 7.0
     queue.rotate()
     assert f(1.0) == 1.0
+
+
+def test_numpys_random_module_first_used_inside_the_function():
+    """NumPy imports it only then, so its generator is not there to be seen when tracing begins."""
+    text = """
+import sys, numpy as np, jitgrad
+assert "numpy.random" not in sys.modules, "this test is about nothing any more"
+noisy = jitgrad.jit(lambda x: x + np.random.normal())
+assert len({float(noisy(1.0)) for _ in range(5)}) == 5
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, env={"PYTHONPATH": ":".join(sys.path)})
+    assert done.returncode == 0, done.stderr

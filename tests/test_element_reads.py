@@ -38,7 +38,7 @@ def beside_much_data(x):
 
 READERS = {
     "axis, a 0-d array": lambda x: np.sum(x, axis=number),
-    "axis, an element": lambda x: np.sum(x, axis=numbers[0]),
+    "axis, an element": lambda x: np.sum(x, axis=numbers[0] - 1),
     "decimals": lambda x: np.round(x / 7, number),
     "shift": lambda x: np.roll(x, numbers[0]),
     "shape": lambda x: np.reshape(x, (numbers[1], -1)),

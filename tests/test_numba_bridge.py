@@ -58,6 +58,11 @@ def test_errors():
         f(np.arange(5.0), np.array([0, 5]))
     with pytest.raises(ValueError, match="another shape"):
         f(np.arange(6.0), np.array([0, 1]))
+    for wrong in (np.arange(5), np.arange(5, dtype=np.float32), np.arange(5) * 1j):  # its bytes mean other numbers
+        with pytest.raises(TypeError, match="argument 0 has another dtype than the float64"):
+            f(wrong, np.array([0, 1]))
+    with pytest.raises(TypeError, match="argument 1 has another dtype"):
+        f(np.arange(5.0), np.array([0, 1], np.int32))
     with pytest.raises(UsageTypeError, match="example 0 is a list"):
         jitgrad.to_numba(np.sum, [1.0])
     with pytest.raises(UsageTypeError, match="tuple of them"):

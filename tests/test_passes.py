@@ -11,9 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import jitgrad
 from bench.fuzz import compare
 from bench.programs import random_program
-import jitgrad
 from jitgrad import ops
 from jitgrad.config import config
 from jitgrad.errors import InternalError

@@ -20,9 +20,9 @@ def to_numba(function: Callable, *examples) -> Callable:
       examples: ndarrays (any shape, float or int dtype) and floats: the shapes and dtypes to compile for.
 
     Returns an njit function of as many positional arguments. Its results are new C-ordered arrays, scalars for shape
-    (), a tuple where `function` returns several. It releases the GIL, raises ValueError for an argument of another
-    shape and IndexError for an index out of bounds. Arrays that `function` closes over are read at each call, but a
-    name bound to another object later is not noticed.
+    (), a tuple where `function` returns several. It releases the GIL, raises TypeError for an argument of another
+    dtype, ValueError for one of another shape, and IndexError for an index out of bounds. Arrays that `function` closes
+    over are read at each call, but a name bound to another object later is not noticed.
 
     Raises:
       UsageTypeError: an example that is no array and no float, or a result that is no array or tuple of arrays.

@@ -58,15 +58,16 @@ def reads_of(code: CodeType) -> Reads:
     decides = False
     element_calls: set[str] = set()
     since_call: set[str] = set()
-    before = ""  # the operation before, "[]" for a subscription
-    for instruction in dis.get_instructions(code):
-        operation = "[]" if _is_subscription(instruction) else instruction.opname
-        if operation == "[]":
-            decides |= before == "[]"  # a[b[i]]: an element picks from a list
+    instructions = list(dis.get_instructions(code))
+    took_element = False  # the instruction before did
+    for k, instruction in enumerate(instructions):
+        takes_element = _takes_element(instructions, k)
+        if takes_element:
+            decides |= took_element  # a[b[i]]: an element picks from a list
             element_calls |= since_call
-        elif operation.startswith("CALL"):
+        elif instruction.opname.startswith("CALL"):
             since_call.clear()
-        before = operation
+        took_element = takes_element
         if instruction.opname in _GLOBAL_OPS:
             names[instruction.argval] = None
             since_call.add(instruction.argval)
@@ -80,10 +81,14 @@ def reads_of(code: CodeType) -> Reads:
     return Reads(tuple(names), frozenset(attributes), computes_names, decides, frozenset(element_calls))
 
 
-def _is_subscription(instruction: dis.Instruction) -> bool:
-    if instruction.opname == "BINARY_OP":  # since Python 3.14
-        return instruction.argrepr == "[]"
-    return instruction.opname == "BINARY_SUBSCR"
+def _takes_element(instructions: list[dis.Instruction], k: int) -> bool:
+    """Whether instruction k is a subscription, of something else than `.shape`, with something else than a slice."""
+    one = instructions[k]
+    # Python 3.14 has made the subscription a binary operator.
+    if one.opname != "BINARY_SUBSCR" and (one.opname != "BINARY_OP" or one.argrepr != "[]"):
+        return False
+    of_shape = k > 1 and instructions[k - 2].argval == "shape"
+    return not of_shape and instructions[k - 1].opname != "BUILD_SLICE"
 
 
 _monitoring_tools: Any = getattr(sys, "monitoring", None)  # Python 3.12 and later

@@ -57,9 +57,9 @@ class Watcher:
         self._iterators = False
         self._todo: list = []
         self._looking = False
-        for module in ("random", "numpy.random"):
-            if module in sys.modules:
-                self.look_into(getattr(sys.modules[module], "_inst", None) or sys.modules[module].mtrand._rand)
+        self._random_modules = _random_modules()
+        for module in self._random_modules:
+            self.look_into(getattr(sys.modules[module], "_inst", None) or sys.modules[module].mtrand._rand)
 
     def function_starts(self, code: CodeType, namespace: dict) -> None:
         """A function of the user with this code and these globals begins to run."""
@@ -90,8 +90,8 @@ class Watcher:
         An iterator cannot be asked whether it was advanced: a function that can reach one is taken not to be repeatable.
         """
         changes = self.watch.changes()
-        if self._iterators or changes is None:
-            return False
+        if self._iterators or changes is None or self._random_modules != _random_modules():
+            return False  # NumPy imports its random module when it is first used
         return all(same_value(place.value, now) for place, now in changes) and all(
             _random_state(generator) == state for generator, state in self._generators
         )
@@ -253,6 +253,11 @@ def _takes_numbers(value) -> bool:
     if isinstance(value, ModuleType):
         return value.__name__ in _OF_NUMBERS
     return value is range or (isinstance(value, BuiltinFunctionType) and value.__module__ in _OF_NUMBERS)
+
+
+def _random_modules() -> list[str]:
+    """The modules with a global random generator that have been imported so far."""
+    return [module for module in ("random", "numpy.random") if module in sys.modules]
 
 
 def _is_random_generator(value) -> bool:

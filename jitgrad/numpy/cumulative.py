@@ -29,6 +29,7 @@ from ._build import (
     minus,
     newer,
     node_of,
+    note_reads,
     part,
     plain_int,
     plus,
@@ -346,6 +347,7 @@ def unwrap(p, discont=None, axis=-1, *, period=2 * np.pi):
     """Whole periods are added; they are constant, so the gradient is that of p."""
     if is_traced(period) or is_traced(discont):
         raise Limitation("np.unwrap with a traced period or discont is not supported", "Pass plain numbers.")
+    note_reads([discont, period])
     x = node_of(p)
     axis = axis_of(axis, x.ndim)
     dtype = np.result_type(x.dtype, period)

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import UsageTypeError, UsageValueError
 from ..frontend.array import Array
 from ..ir.node import Node
-from ._build import cast, common, implementation, node_of, refuse_out
+from ._build import cast, common, implementation, node_of, plain_int, refuse_out
 from .contraction import Labels, contract, ordered, summed
 from .products import diagonal_of
 
@@ -69,11 +69,18 @@ def _letters(term: str) -> list:
     return [*head, Ellipsis, *tail] if dots else list(head)
 
 
+# In the order of ASCII, so that an implicit output has its axes in the order of the numbers.
+_NUMBERED = string.ascii_uppercase + string.ascii_lowercase
+
+
 def _numbers(labels) -> list:
     labels = list(labels)
     if any(label is not Ellipsis and not hasattr(label, "__index__") for label in labels):
         raise UsageTypeError(f"einsum: subscripts must be integers or Ellipsis, not {labels}")
-    return [label if label is Ellipsis else string.ascii_letters[int(label)] for label in labels]
+    numbers = [label if label is Ellipsis else plain_int(label) for label in labels]
+    if any(number is not Ellipsis and not 0 <= number < len(_NUMBERED) for number in numbers):
+        raise UsageValueError(f"einsum: subscripts must be from 0 to {len(_NUMBERED) - 1}, not {numbers}")
+    return [number if number is Ellipsis else _NUMBERED[number] for number in numbers]
 
 
 def _resolved(inputs, output, shapes) -> tuple[list[Labels], Labels]:

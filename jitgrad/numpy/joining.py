@@ -27,7 +27,7 @@ from ._build import (
     spread,
     static_array,
 )
-from .shaping import atleast_1d, atleast_2d, atleast_3d, pick
+from .shaping import atleast_1d, atleast_2d, atleast_3d, pick, with_axes
 
 
 def _sequence(arrays, name: str) -> list:
@@ -188,32 +188,23 @@ def split(ary, indices_or_sections, axis=0):
 
 @implementation(np.vsplit)
 def vsplit(ary, indices_or_sections):
-    return split(_of_rank(ary, 2, "vsplit"), indices_or_sections, 0)
+    return split(with_axes(ary, 2, "vsplit"), indices_or_sections, 0)
 
 
 @implementation(np.hsplit)
 def hsplit(ary, indices_or_sections):
-    x = _of_rank(ary, 1, "hsplit")
+    x = with_axes(ary, 1, "hsplit")
     return split(x, indices_or_sections, 1 if x.ndim > 1 else 0)
 
 
 @implementation(np.dsplit)
 def dsplit(ary, indices_or_sections):
-    return split(_of_rank(ary, 3, "dsplit"), indices_or_sections, 2)
-
-
-def _of_rank(ary, rank: int, name: str) -> Node:
-    x = node_of(ary)
-    if x.ndim < rank:
-        raise UsageValueError(
-            f"{name} only works on arrays of {rank} or more dimensions, not of shape {x.shape}"
-        )
-    return x
+    return split(with_axes(ary, 3, "dsplit"), indices_or_sections, 2)
 
 
 @implementation(newer("unstack"))
 def unstack(x, /, *, axis=0):
-    x = _of_rank(x, 1, "unstack")
+    x = with_axes(x, 1, "unstack")
     along = axis_of(axis, x.ndim)
     rest = _without(x.shape, along)
     return tuple(reshape(part(x, along, k, 1), rest) for k in range(x.shape[along]))

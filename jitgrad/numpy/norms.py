@@ -16,6 +16,7 @@ from ._build import (
     keep,
     node_of,
     nonzero,
+    note_reads,
     ordered_axes,
     plain_int,
     reshape,
@@ -34,6 +35,7 @@ from .reductions import max_, min_
 @implementation(np.linalg.norm)
 def norm(x, ord=None, axis=None, keepdims=False):
     x = floating(node_of(x))
+    note_reads(ord)
     if axis is None:
         if ord is None or (ord in ("f", "fro") and x.ndim == 2) or (ord == 2 and x.ndim == 1):
             return _euclidean(x, tuple(range(x.ndim)), keepdims)
@@ -52,6 +54,7 @@ def norm(x, ord=None, axis=None, keepdims=False):
 @implementation(np.linalg.vector_norm)
 def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
     x = floating(node_of(x))
+    note_reads(ord)
     axes = tuple(range(x.ndim)) if axis is None else ordered_axes(axis, x.ndim)
     return _vector_norm(x, tuple(sorted(axes)), ord, keepdims)
 
@@ -59,6 +62,7 @@ def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
 @implementation(np.linalg.matrix_norm)
 def matrix_norm(x, /, *, keepdims=False, ord="fro"):
     x = floating(node_of(x))
+    note_reads(ord)
     return _matrix_norm(x, (axis_of(-2, x.ndim), axis_of(-1, x.ndim)), ord, keepdims)
 
 

@@ -139,34 +139,6 @@ def nanmedian(a, axis=None, out=None, overwrite_input=False, keepdims=False):
     return _nan_quantile(x, constant(0.5, FLOAT), True, axis, keepdims, "mean")
 
 
-@implementation(np.quantile)
-def quantile(
-    a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None
-):
-    return _quantile(a, q, 1, axis, out, method, keepdims, weights, "quantile")
-
-
-@implementation(np.percentile)
-def percentile(
-    a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None
-):
-    return _quantile(a, q, 100, axis, out, method, keepdims, weights, "percentile")
-
-
-@implementation(np.nanquantile)
-def nanquantile(
-    a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None
-):
-    return _quantile(a, q, 1, axis, out, method, keepdims, weights, "nanquantile")
-
-
-@implementation(np.nanpercentile)
-def nanpercentile(
-    a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None
-):
-    return _quantile(a, q, 100, axis, out, method, keepdims, weights, "nanpercentile")
-
-
 METHODS = ("linear", "lower", "higher", "midpoint", "nearest")
 
 
@@ -193,6 +165,20 @@ def _quantile(a, q, whole, axis, out, method, keepdims, weights, name):
         raise UsageIndexError(f"np.{name} of no elements: the shape is {x.shape}, the axes are {axes}")
     value = _between(ordered, fraction, weak, constant(ordered.shape[-1], INT), method)
     return _keep_behind(_nan_spoils(ordered, value), fraction.ndim, x.shape, axes, keepdims)
+
+
+def _declare_quantile(function, whole: int) -> None:
+    """Implements `function`, whose q counts up to `whole`."""
+
+    @implementation(function)
+    def quantile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None):
+        return _quantile(a, q, whole, axis, out, method, keepdims, weights, function.__name__)
+
+
+_declare_quantile(np.quantile, 1)
+_declare_quantile(np.percentile, 100)
+_declare_quantile(np.nanquantile, 1)
+_declare_quantile(np.nanpercentile, 100)
 
 
 def _fraction(q, whole, name: str) -> tuple[Node, bool]:

@@ -172,15 +172,16 @@ def flip(m, axis=None):
 
 @implementation(np.fliplr)
 def fliplr(m):
-    return flip(_with_axes(m, 2, "fliplr"), 1)
+    return flip(with_axes(m, 2, "fliplr"), 1)
 
 
 @implementation(np.flipud)
 def flipud(m):
-    return flip(_with_axes(m, 1, "flipud"), 0)
+    return flip(with_axes(m, 1, "flipud"), 0)
 
 
-def _with_axes(m, count: int, name: str) -> Node:
+def with_axes(m, count: int, name: str) -> Node:
+    """The node of m, which must have `count` axes or more; `name` is the function that needs them."""
     x = node_of(m)
     if x.ndim < count:
         raise UsageValueError(

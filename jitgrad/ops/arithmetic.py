@@ -343,12 +343,14 @@ elementwise("rint", numpy=np.rint, emit=lambda e, x: e.rint(x))
 # --- the larger, the smaller
 
 
-def _emit_maximum(e, x, y):
+def emit_maximum(e, x, y):
+    """The larger of two scalars, nan if one of them is."""
     takes_x = e.ge(x, y)
     return e.select(e.or_(takes_x, e.is_nan(x)) if x.dtype.kind == "f" else takes_x, x, y)
 
 
-def _emit_minimum(e, x, y):
+def emit_minimum(e, x, y):
+    """The smaller of two scalars, nan if one of them is."""
     takes_x = e.le(x, y)
     return e.select(e.or_(takes_x, e.is_nan(x)) if x.dtype.kind == "f" else takes_x, x, y)
 
@@ -395,7 +397,7 @@ def _declare_extremum(name: str, numpy, emit) -> None:
     elementwise(name, numpy=numpy, emit=emit, jvp=jvp, vjp=vjp, cost=2, samples=samples)
 
 
-_declare_extremum("maximum", np.maximum, _emit_maximum)
-_declare_extremum("minimum", np.minimum, _emit_minimum)
+_declare_extremum("maximum", np.maximum, emit_maximum)
+_declare_extremum("minimum", np.minimum, emit_minimum)
 _declare_extremum("fmax", np.fmax, _emit_fmax)
 _declare_extremum("fmin", np.fmin, _emit_fmin)

@@ -11,6 +11,7 @@ from ..errors import InternalError, UsageValueError
 from ..ir.aval import Aval, aval_of
 from ..ir.node import Node, apply, call, full
 from ..ir.primitive import Primitive, Reduce, Samples
+from .arithmetic import emit_maximum, emit_minimum
 from .cast import cast
 from .families import linear
 from .masking import chain
@@ -116,23 +117,13 @@ def _highest(dtype: np.dtype):
     )
 
 
-def _combine_max(e, a, b):
-    takes_a = e.ge(a, b)
-    return e.select(e.or_(takes_a, e.is_nan(a)) if a.dtype.kind == "f" else takes_a, a, b)
-
-
-def _combine_min(e, a, b):
-    takes_a = e.le(a, b)
-    return e.select(e.or_(takes_a, e.is_nan(a)) if a.dtype.kind == "f" else takes_a, a, b)
-
-
 _TIED = Samples(
     kinds="fib",
     cases=_CASES,
     singular=(((np.array([2.0, 2.0, 2.0, 2.0]),), (np.full(4, 0.25),), {"axes": (0,)}),),
 )
-REDUCE_MAX = _declare_extremum("reduce_max", "less", np.max, _combine_max, _lowest, _TIED)
-REDUCE_MIN = _declare_extremum("reduce_min", "greater", np.min, _combine_min, _highest, _TIED)
+REDUCE_MAX = _declare_extremum("reduce_max", "less", np.max, emit_maximum, _lowest, _TIED)
+REDUCE_MIN = _declare_extremum("reduce_min", "greater", np.min, emit_minimum, _highest, _TIED)
 
 
 def reduce_max(x: Node, axes: Sequence[int]) -> Node:

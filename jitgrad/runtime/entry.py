@@ -77,8 +77,6 @@ def free_kept_arena(words: np.ndarray) -> None:
         _libc().free(ctypes.c_void_p(address))
 
 
-
-
 def native_function(words: np.ndarray):
     """A builtin function `f(*arguments)` for the record, or None on an interpreter whose objects are laid out otherwise."""
     with machine.LOCK:  # the code and the method are made once, and must never be freed

@@ -23,8 +23,8 @@ def njit_function(executable: Executable, kinds: Sequence[type], captured: Seque
     """An njit function of arguments of these types (np.ndarray in C order, or float), with the shapes and dtypes that
     `executable` was compiled for. It returns the one output, or a tuple of them; 0-d outputs are scalars.
 
-    It raises ValueError where an argument has another shape, IndexError where native code found a bad index. What
-    `captured` holds is read at each call.
+    It raises TypeError where an argument has another dtype, ValueError where it has another shape, IndexError where
+    native code found a bad index. What `captured` holds is read at each call.
     """
     import numba  # noqa: PLC0415  (heavy, and needed by nobody else)
 
@@ -37,9 +37,10 @@ def njit_function(executable: Executable, kinds: Sequence[type], captured: Seque
     return function
 
 
-def _dtypes(executable: Executable) -> dict[str, type]:
-    graph = executable.plan.graph
-    return {f"t{k}": node.dtype.type for k, node in enumerate((*graph.inputs, *graph.outputs))}
+def _dtypes(executable: Executable) -> dict[str, Any]:
+    """The dtypes of inputs and outputs as the text names them: t0, ... their types, d0, ... themselves."""
+    nodes = enumerate((*executable.plan.graph.inputs, *executable.plan.graph.outputs))
+    return {name: value for k, node in nodes for name, value in ((f"t{k}", node.dtype.type), (f"d{k}", node.dtype))}
 
 
 def _source(executable: Executable, kinds: Sequence[type], captured: Sequence[np.ndarray]) -> str:
@@ -53,6 +54,8 @@ def _source(executable: Executable, kinds: Sequence[type], captured: Sequence[np
     for k, (kind, node) in enumerate(zip(kinds, plan.graph.inputs, strict=False)):
         if kind is np.ndarray:
             lines += [
+                f"    if not x{k}.dtype == d{k}:",  # Numba has no != of dtypes
+                f"        raise TypeError('argument {k} has another dtype than the {node.dtype} this was compiled for')",
                 f"    if x{k}.shape != {node.shape}:",
                 f"        raise ValueError('argument {k} has another shape than the {node.shape} this was compiled for')",
                 f"    a{k} = np.ascontiguousarray(x{k})",

@@ -1,0 +1,72 @@
+"""Matrix products as a routine: our own product for each index of the batch axes."""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+
+from ...ir.node import Node
+from ...lowering.access import Access, contiguous_strides
+from ...lowering.plan import RoutineStep, Slot
+from ..target import Target
+from .calling import Loop, RoutineCode, loop_words, merged_loops, place_words
+from .gemm import choose_tile, emit_gemm, workspace_elements
+
+BATCH_LOOPS = 3  # axes are merged first, so more are hardly ever needed
+
+
+def symbol(step: RoutineStep) -> str | None:
+    dtype = step.node.dtype
+    if dtype.name not in ("float64", "float32") or len(_batch(step)) > BATCH_LOOPS:
+        return None
+    return f"jg.matmul.f{8 * dtype.itemsize}"
+
+
+def source(name: str, target: Target) -> str:
+    dtype = np.dtype("float" + name.rsplit(".f")[1])
+    module = ir.Module()
+    product = emit_gemm(module, dtype, choose_tile(dtype, target), name + ".product")
+    product.linkage = "internal"
+    code = RoutineCode(module, name)
+    pointers = [code.address() for _ in range(3)]
+    scratch = code.address()
+    extents = [code.word() for _ in range(3)]
+    strides = [(code.word(), code.word()) for _ in range(3)]
+
+    def multiply(at: list) -> None:
+        a, b, c = ((p, *s) for p, s in zip(at, strides, strict=True))
+        code.builder.call(product, [*extents, *a, *b, *c, ir.IntType(1)(0), scratch])
+
+    code.nest([code.loop(3) for _ in range(BATCH_LOOPS)], pointers, multiply)
+    code.finish()
+    return "\n".join(str(value) for value in module.global_values)
+
+
+def scratch_bytes(step: RoutineStep, target: Target) -> int:
+    dtype = step.node.dtype
+    return workspace_elements(dtype, choose_tile(dtype, target), *_extents(step)) * dtype.itemsize
+
+
+def words(step: RoutineStep, buffers: dict[Node, Slot], scratch: Slot) -> list[int]:
+    arrays = _arrays(step)
+    found = [word for access in arrays for word in place_words(access, buffers)]
+    found += [scratch.slot, scratch.offset, *_extents(step)]
+    found += [stride for access in arrays for stride in access.strides[-2:]]
+    loops = _batch(step)
+    none: Loop = (1, 0, 0, 0)
+    for loop in (*[none] * (BATCH_LOOPS - len(loops)), *loops):
+        found += loop_words(loop, step.node.dtype.itemsize)
+    return found
+
+
+def _arrays(step: RoutineStep) -> list[Access]:
+    node = step.node
+    return [*step.operands, Access(node, 0, node.shape, contiguous_strides(node.shape))]
+
+
+def _extents(step: RoutineStep) -> tuple[int, int, int]:
+    return step.node.shape[-2], step.node.shape[-1], step.operands[0].shape[-1]
+
+
+def _batch(step: RoutineStep) -> list[Loop]:
+    return merged_loops(step.node.shape[:-2], [access.strides[:-2] for access in _arrays(step)])
