@@ -175,9 +175,11 @@ entry:
   %at = alloca i64
   %d = alloca i64
   %made = alloca i64
+  %raising = alloca i1
   store i64 0, ptr %k
   store i64 {_HEADER}, ptr %at
   store i64 0, ptr %made
+  store i1 false, ptr %raising
   %slots1 = add i64 %inputs, %outputs
   %slots = add i64 %slots1, 1
   %bases = alloca ptr, i64 %slots
@@ -415,37 +417,30 @@ putone:
 whole:
   ret ptr %tuple
 
-; --- not ours to answer (or the native code complained): nothing is left behind
+; --- no memory: an exception is set; otherwise it is not ours to answer. Either way nothing is left behind
+nomemory:
+  store i1 true, ptr %raising
+  br label %drop
 noarena:
   br label %drop
 drop:
   %x0 = load i64, ptr %made
   %left = icmp sgt i64 %x0, 0
-  br i1 %left, label %dropone, label %refuse
+  br i1 %left, label %dropone, label %dropped
 dropone:
   %x1 = sub i64 %x0, 1
   store i64 %x1, ptr %made
   %xrp = getelementptr ptr, ptr %results, i64 %x1
-  %dropped = load ptr, ptr %xrp
-  call void @Py_DecRef(ptr %dropped)
+  %old = load ptr, ptr %xrp
+  call void @Py_DecRef(ptr %old)
   br label %drop
+dropped:
+  %failure = load i1, ptr %raising
+  br i1 %failure, label %raise, label %refuse
+raise:
+  ret ptr null
 refuse:
   call void @Py_IncRef(ptr @jg.not_implemented)
   ret ptr @jg.not_implemented
-
-; --- an exception is set
-nomemory:
-  %y0 = load i64, ptr %made
-  %yleft = icmp sgt i64 %y0, 0
-  br i1 %yleft, label %forget, label %raise
-forget:
-  %y1 = sub i64 %y0, 1
-  store i64 %y1, ptr %made
-  %yrp = getelementptr ptr, ptr %results, i64 %y1
-  %forgotten = load ptr, ptr %yrp
-  call void @Py_DecRef(ptr %forgotten)
-  br label %nomemory
-raise:
-  ret ptr null
 }}
 """
