@@ -63,6 +63,13 @@ READERS = {
     "allclose": lambda x: x * np.allclose(weights, 2.0),
     "array_equal": lambda x: x * np.array_equal(weights, [2.0]),
     "a branch beside much data": beside_much_data,
+    "a length": lambda x: np.zeros(numbers[1]) + x.sum(),
+    "signs, all 1 at first": lambda x: x.sum() * np.sign(weights - 1),
+    "a mask, all 1 at first": lambda x: x.sum() * (weights > 1).astype(float),
+    "a step, all 1 at first": lambda x: x.sum() * np.where(weights > 1, 1.0, 0.0),
+    "signs beside ones": lambda x: (x * np.ones(4)).sum() * np.sign(weights - 1),
+    "an order, counting at first": lambda x: x[np.argsort(numbers)],
+    "places, none at first": lambda x: x[np.flatnonzero(weights < 1)],
 }
 
 

@@ -125,6 +125,8 @@ def vjp(function: Callable, *primals, has_aux: bool = False, tier: str = "auto")
 
 
 class _Jvp(Function):
+    """`jvp` of a function, as a function of (primals, tangents)."""
+
     def transformed(self, own: bool, args: tuple, kwargs: dict) -> Any:
         return directional(self.__wrapped__, own, *args)
 

@@ -40,11 +40,18 @@ class Reads:
     attributes: frozenset[str]
     every_attribute: bool  # attributes are read by computed names too
     decides: bool  # takes branches, or turns values into Python numbers
-    element_calls: frozenset[str]  # global names in calls that have an element of something as argument
+    element_calls: frozenset[str]  # global names, and makers of arrays, in calls with an element of something as argument
+    makers: frozenset[str]  # what kinds of arrays the code may make from nothing, see `MAKERS`
 
 
 _CONVERSIONS = {"float", "int", "bool", "round", "any", "all"}  # builtins
 _CONVERTING_METHODS = {"item", "tolist", "allclose", "array_equal", "array_equiv"}
+MAKERS = {
+    "zeros": "zeros", "zeros_like": "zeros", "empty": "zeros", "empty_like": "zeros", "ones": "ones", "ones_like": "ones",
+    "full": "other", "full_like": "other", "arange": "counting", "indices": "counting", "eye": "other", "identity": "other",
+    "tri": "other", "linspace": "other",
+}  # fmt: skip
+"""Functions that make arrays from nothing, and of what elements."""
 _COMPUTED = {"getattr", "vars", "__dict__", "attrgetter"}
 _GLOBAL_OPS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _ATTRIBUTE_OPS = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "LOAD_SUPER_METHOD")
@@ -53,32 +60,48 @@ _ATTRIBUTE_OPS = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "LOAD_SUPER_MET
 @functools.lru_cache(maxsize=4096)
 def reads_of(code: CodeType) -> Reads:
     """What `code` reads, from its instructions."""
-    names: dict[str, None] = {}
-    attributes: set[str] = set()
-    decides = False
-    element_calls: set[str] = set()
-    since_call: set[str] = set()
     instructions = list(dis.get_instructions(code))
-    took_element = False  # the instruction before did
+    names = dict.fromkeys(one.argval for one in instructions if one.opname in _GLOBAL_OPS)
+    attributes = {one.argval for one in instructions if one.opname in _ATTRIBUTE_OPS}
+    used = attributes.union(names)
+    element_calls, nested = _uses_of_elements(instructions)
+    decides = (
+        any("JUMP" in one.opname and "_IF_" in one.opname for one in instructions)
+        or not (_CONVERSIONS.isdisjoint(names) and _CONVERTING_METHODS.isdisjoint(used))
+        or nested
+        or not element_calls.isdisjoint(MAKERS)  # np.zeros(sizes[0])
+    )
+    return Reads(
+        tuple(names),
+        frozenset(attributes),
+        not _COMPUTED.isdisjoint(used),
+        decides,
+        frozenset(element_calls),
+        frozenset(MAKERS[name] for name in used.intersection(MAKERS)),
+    )
+
+
+def _uses_of_elements(instructions: list[dis.Instruction]) -> tuple[set[str], bool]:
+    """The names (global ones, and makers of arrays) in calls that have an element of something as argument, and whether
+    an element picks from something, as in `a[b[i]]`."""
+    found: set[str] = set()
+    since_call: set[str] = set()
+    nested = took_element = False
     for k, instruction in enumerate(instructions):
         takes_element = _takes_element(instructions, k)
         if takes_element:
-            decides |= took_element  # a[b[i]]: an element picks from a list
-            element_calls |= since_call
+            nested |= took_element
+            found |= since_call
         elif instruction.opname.startswith("CALL"):
             since_call.clear()
-        took_element = takes_element
-        if instruction.opname in _GLOBAL_OPS:
-            names[instruction.argval] = None
+        elif instruction.opname in _GLOBAL_OPS or _names_maker(instruction):
             since_call.add(instruction.argval)
-        elif instruction.opname in _ATTRIBUTE_OPS:
-            attributes.add(instruction.argval)
-        elif "JUMP" in instruction.opname and "_IF_" in instruction.opname:
-            decides = True
-    used = attributes.union(names)
-    decides |= not (_CONVERSIONS.isdisjoint(names) and _CONVERTING_METHODS.isdisjoint(used))
-    computes_names = not _COMPUTED.isdisjoint(used)
-    return Reads(tuple(names), frozenset(attributes), computes_names, decides, frozenset(element_calls))
+        took_element = takes_element
+    return found, nested
+
+
+def _names_maker(instruction: dis.Instruction) -> bool:
+    return instruction.opname in _ATTRIBUTE_OPS and instruction.argval in MAKERS
 
 
 def _takes_element(instructions: list[dis.Instruction], k: int) -> bool:

@@ -47,6 +47,7 @@ class Watcher:
         self.trace = trace
         self.watch = Watch()
         self.decides = False
+        self.makers: set[str] = set()  # kinds of arrays that the functions may make from nothing
         self._codes: set[tuple[int, int]] = set()
         self._seen: dict[int, object] = {}  # everything looked into, kept alive so that ids stay its own
         self._places: set[tuple[int, object]] = set()
@@ -74,6 +75,7 @@ class Watcher:
         self.decides |= reads.decides or any(
             _takes_numbers(namespace.get(name, vars(builtins).get(name))) for name in reads.element_calls
         )
+        self.makers |= reads.makers
         self._every_attribute |= reads.every_attribute
         new = reads.attributes - self._names
         if new or reads.every_attribute:
@@ -184,7 +186,7 @@ class Watcher:
         return bool(own) or any("__slots__" in vars(base) for base in type(value).__mro__)
 
     def _wanted_names(self, value) -> Iterable[str]:
-        if self._every_attribute or _has_library_methods(value):
+        if self._every_attribute or (_has_library_methods(value) and not _is_ours(type(value))):
             return self._names.union(own_attributes(value))
         return self._names
 

@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache, lru_cache
 
 import numpy as np
 
-from ..errors import Limitation, UsageError, UsageOverflowError, UsageTypeError, UsageValueError
+from ..errors import UsageError, UsageOverflowError, UsageTypeError, UsageValueError
 from ..ir.aval import aval_of
 from ..ir.node import CONSTANT, Node, call, constant, full, scope
 from .handle import Handle, array_of, check_scope
+from .trace import capture, check_dtype, read_values
 
 # Python's number types are weak (NEP 50): they take the dtype of what they meet. The dtype is that of one alone.
 WEAK = {bool: np.dtype(np.bool_), int: np.dtype(np.int64), float: np.dtype(np.float64)}
 _UNIT = {bool: False, int: 0, float: 0.0}
-
-
-# --- arrays from outside of the trace
-
-
-def _no_trace(array: np.ndarray) -> Node:
-    raise UsageError("an array met a traced value outside of any trace")
-
-
-def _ignore(value) -> None:
-    pass
-
-
-_capture: Callable[[np.ndarray], Node] = _no_trace
-_values_read: Callable = _ignore
-
-
-def connect(capture: Callable[[np.ndarray], Node], values_read: Callable = _ignore) -> tuple:
-    """Says where arrays from outside go: `capture(array)` gives their node, `values_read(array)` hears that the trace
-    depends on an array's present values (a mask used as index). Returns what was connected before."""
-    global _capture, _values_read
-    before = _capture, _values_read
-    _capture, _values_read = capture, values_read
-    return before
-
-
-def read_values(value):
-    """`value`, an array or NumPy scalar whose numbers now decide what is traced."""
-    _values_read(value)
-    return value
 
 
 def as_array(value) -> Handle:
@@ -59,14 +30,14 @@ def as_array(value) -> Handle:
     if kind in WEAK:
         return array_of(_number(value, kind), None if kind is int and value > _LARGEST else kind)
     if isinstance(value, np.ndarray):
-        return array_of(captured(value))
+        return array_of(capture(value))
     if isinstance(value, np.generic):
-        check_dtype(value.dtype)
-        _values_read(value)
+        check_dtype(value.dtype, "an operand")
+        read_values(value)
         return array_of(constant(value, value.dtype))
     if isinstance(value, (list, tuple)) and contains_traced(value):
         return stack([as_array(part) for part in value])
-    return array_of(captured(_plain_array(value)))
+    return array_of(capture(_plain_array(value)))
 
 
 _LARGEST = np.iinfo(np.int64).max
@@ -76,12 +47,6 @@ def _number(value, kind: type) -> Node:
     """The node of a Python number alone; large integers are uint64, as in NumPy."""
     dtype = np.dtype(np.uint64) if kind is int and value > _LARGEST else WEAK[kind]
     return spread_number(value, dtype, ())
-
-
-def captured(array: np.ndarray) -> Node:
-    """The node of an array from outside of the trace."""
-    check_dtype(array.dtype)
-    return _capture(array)
 
 
 def _plain_array(value) -> np.ndarray:
@@ -95,17 +60,6 @@ def _plain_array(value) -> np.ndarray:
         what = "None" if value is None else f"a value of type {type(value).__name__}"
         raise UsageTypeError(f"{what} cannot be an operand beside traced values", "Use numbers and numeric arrays.")
     return array
-
-
-def check_dtype(dtype: np.dtype) -> None:
-    """Refuses dtypes that no operation is defined for."""
-    if dtype.kind == "c":
-        raise Limitation(f"{dtype} values cannot be traced yet", "Keep real and imaginary parts in two real arrays.")
-    if dtype.kind not in "biuf":
-        what = "Python objects" if dtype.kind == "O" else f"dtype {dtype}"
-        raise UsageTypeError(
-            f"an operand holds {what}, not numbers", "Operands of traced values are numbers and arrays of numbers."
-        )
 
 
 def contains_traced(value) -> bool:

@@ -17,15 +17,12 @@ from ..ir.node import Interning, Node, fresh_input, full, scope
 from .array import Array
 from .calls import listening
 from .captures import Watcher
-from .convert import connect
 from .guards import Guards
-from .trace import Captured, Trace, capture, check_alive, read_values, refuse_foreign, tracing
+from .trace import Captured, Trace, capture, check_alive, refuse_foreign, tracing
 
 EXACT_LIMIT = 1 << 15
 """Up to this many bytes in all, the smallest first, watched arrays are compared element by element whenever the function
 takes branches."""
-
-connect(capture, read_values)
 
 
 class Argument(NamedTuple):
@@ -161,9 +158,14 @@ def _exact(trace: Trace, watcher: Watcher, outside: set[int]) -> tuple:
     """Which outside arrays must keep their contents: those that elements may have been read from by NumPy itself.
 
     That cannot be seen directly. It shows in what came of it: arrays made inside the function (`2 * data`), NumPy
-    scalars, indices; less surely in branches and conversions to Python numbers.
+    scalars, indices; less surely in branches and conversions to Python numbers. An array made inside that is as large as
+    an outside one counts whatever is in it.
     """
-    made_inside = any(id(c.array) not in outside and not _is_counting(c.array) for c in trace.captured)
+    shapes = {array.shape for array, _ in trace.watched.values()}
+    made_inside = any(
+        id(c.array) not in outside and (c.array.shape in shapes or not _is_from_nothing(c.array, watcher.makers))
+        for c in trace.captured
+    )
     if trace.values_read or made_inside:
         return tuple(trace.watched.values())
     return _smallest(trace.watched.values()) if watcher.decides else ()
@@ -180,14 +182,15 @@ def _smallest(watched: Iterable[tuple[np.ndarray, tuple]]) -> tuple:
     return tuple(found)
 
 
-def _is_counting(array: np.ndarray) -> bool:
-    """Whether the elements are all 0 or all 1 (and not bool), or integers counting up: made from nothing."""
+def _is_from_nothing(array: np.ndarray, makers: set[str]) -> bool:
+    """Whether the array, made inside the function, looks like one that a maker named in the code makes from nothing: all 0,
+    all 1, or integers counting up. What `np.sign` makes of data looks like that too, but mostly has the data's shape."""
     if array.dtype.kind == "b" or array.size == 0:
-        return array.size == 0
-    if bool((array == array.flat[0]).all()):
-        return bool(array.flat[0] in (0, 1))
-    flat = array.reshape(-1)
-    return array.dtype.kind in "iu" and bool((np.diff(flat) == 1).all())
+        return False
+    first = array.flat[0]
+    if bool((array == first).all()):
+        return bool((first == 0 and "zeros" in makers) or (first == 1 and "ones" in makers))
+    return "counting" in makers and array.dtype.kind in "iu" and bool((np.diff(array.reshape(-1)) == 1).all())
 
 
 def _check_leaks(graph: Graph) -> None:

@@ -17,8 +17,9 @@ from ..errors import Limitation, UsageIndexError, UsageTypeError
 from ..ir.node import Node, call
 from .aliasing import view_of
 from .calls import unwatched
-from .convert import as_array, broadcast_shapes, captured, cast, contains_traced, read_values, spread
+from .convert import as_array, broadcast_shapes, cast, contains_traced, spread
 from .handle import Handle, array_of, check_scope
+from .trace import capture, read_values
 
 _INT64 = np.dtype(np.int64)
 
@@ -142,7 +143,8 @@ class _Parser:
         if array.dtype.kind not in "biu":
             raise _no_index(item)
         if array.ndim == 0 and array.dtype.kind != "b":
-            return int(read_values(array))
+            read_values(array)
+            return int(array)
         return array
 
     def _skip(self, count: int, marks: bool) -> None:
@@ -175,13 +177,13 @@ class _Parser:
         else:
             axis = self.axis
             _check_inside(item, axis, self._next_extent())
-            self.parts.append(Pick(cast(captured(item), _INT64)))
+            self.parts.append(Pick(cast(capture(item), _INT64)))
 
     def _add_mask(self, mask: np.ndarray) -> None:
         read_values(mask)
         if mask.ndim == 0:
             self.shape.append(1)
-            self.parts.append(Pick(captured(np.zeros(int(mask), _INT64))))
+            self.parts.append(Pick(capture(np.zeros(int(mask), _INT64))))
             return
         for k, extent in enumerate(mask.shape):
             axis, size = self.axis, self._next_extent()
@@ -190,7 +192,7 @@ class _Parser:
                     f"boolean index did not match indexed array along axis {axis}; size of axis is {size} but size "
                     f"of corresponding boolean axis is {mask.shape[k]}"
                 )
-        self.parts.extend(Pick(captured(places)) for places in np.nonzero(mask))
+        self.parts.extend(Pick(capture(places)) for places in np.nonzero(mask))
 
 
 def _axes_taken(item) -> int:

@@ -214,7 +214,7 @@ def capture(array: np.ndarray) -> Node:
 
 
 def read_values(value) -> None:
-    """Elements of an outside array decide what is traced: noted, so that a later change means a new trace."""
+    """Elements of `value`, an outside array or a NumPy scalar, decide what is traced: a later change means a new trace."""
     _running().read_values(value)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .aval import Aval
 
-# How a kernel computes an operation: one of five.
+# How a kernel computes an operation: `Primitive.code` is one of these.
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ class Primitive:
     vjp         (cotangent, primals, out, **params) -> one cotangent or None per primal;
                 both None: no derivative flows through (comparisons, integer operations)
     ufunc       the NumPy ufunc whose calls on traced arrays are this primitive, if there is one
-    signature   for a ufunc: result dtype from argument dtypes, see `ops.families`
+    samples     where the generated tests try it
+    doc         one line: what it computes
     """
 
     name: str

@@ -16,10 +16,11 @@ import numpy as np
 from .. import ops
 from ..errors import Limitation, UsageIndexError, UsageTypeError, UsageValueError
 from ..frontend.array import Array
-from ..frontend.convert import as_array, broadcast_shapes, kind_of, promote_dtypes, read_values, spread_number
+from ..frontend.convert import as_array, broadcast_shapes, kind_of, promote_dtypes, spread_number
 from ..frontend.convert import contains_traced as holds_traced
 from ..frontend.convert import result_dtype as dtype_of_kinds
 from ..frontend.registry import implements
+from ..frontend.trace import read_values
 from ..ir.aval import aval_of
 from ..ir.node import Node, call, full, like
 from ..ops import cast, iota, reshape, transpose  # noqa: F401  (the others take them from here)
