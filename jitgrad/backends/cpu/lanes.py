@@ -12,7 +12,7 @@ from ...lowering.kernel import ABSENT, Instruction, Kernel
 from ..target import Target
 
 MATH_COST = 8     # cost from which an operation is taken for a function of the mathematics library
-MOST_INLINED = 4  # calls of the mathematics library in a body beyond which they stay calls: code size is compile time
+MOST_INLINED = 2  # calls of the mathematics library in a body beyond which they stay calls: code size is compile time
 
 
 @dataclass(frozen=True)
