@@ -72,3 +72,23 @@ def test_small_work_is_left_alone():
     f = jitgrad.jit(jitgrad.grad(softmax_loss))
     f(np.ones((20, 10)), np.ones((20, 10)))
     assert not plan_of(f).strips
+
+
+def variances(x, y):  # the rows' values are wanted one by one and in a total: the total is taken out of the run
+    mean = np.mean(x, axis=1)
+    return np.sum(np.var(x, axis=1) / (1.0 + mean * mean)) + 0.0 * y[0, 0]
+
+
+def test_a_total_beside_values_of_rows_is_taken_out(monkeypatch):
+    monkeypatch.setattr(strips, "LEAST_BYTES", 0)
+    monkeypatch.setattr(strips, "BLOCK_BYTES", 2_000)
+    x, y = np.random.default_rng(2).normal(size=(2, 301, 20))
+    f = jitgrad.jit(jitgrad.value_and_grad(variances))
+    value, gradient = f(x, y)
+    (strip,) = plan_of(f).strips
+    assert strip.stop - strip.start >= 6
+    with jitgrad.config(skip="strips"):
+        expected, slope = jitgrad.jit(jitgrad.value_and_grad(variances))(x, y)
+    np.testing.assert_allclose(value, expected, rtol=1e-13)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(value, variances(x, y), rtol=1e-13)

@@ -3,7 +3,8 @@
 A run is a sequence of kernels whose outermost loop goes over the same number of rows, each reading of what the others
 wrote only the row it is at (softmax, layer normalisation, log-sum-exp and their gradients). It is called for a block of
 rows at a time. What is only handed on inside the run needs memory for one block, not for all rows. The kernels are
-what they are without it, and so are the results, bit for bit.
+what they are without it, and so are the results, bit for bit (but that a total over all rows, taken out of a kernel
+that also makes a value a row, may be summed in other lanes).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..ir.node import Node
-from .kernel import Binding
+from .kernel import Binding, Fold, Instruction, Store
 from .steps import KernelStep, RoutineStep
 
 BLOCK_BYTES = 1 << 17    # of all arrays of a run together: half of a small second-level cache
@@ -101,6 +102,58 @@ def view_rows(step: KernelStep | RoutineStep, rows: int) -> Rows | None:
     return Rows(tuple(merged * strides[0] for strides in step.binding.strides), tuple(spans), merged)
 
 
+def without_total(step: KernelStep | RoutineStep, rows: int) -> tuple[KernelStep, KernelStep] | None:
+    """A step that computes one value a row and also their total (a loss), as two: only the total needs all rows at once.
+
+    Both evaluate the body, which is little work for as little as one value a row.
+    """
+    if not isinstance(step, KernelStep) or step.kernel.rank != 1 or step.binding.extents[0] != rows:
+        return None
+    totals = tuple(fold for fold in step.kernel.folds if fold.axes)
+    values = tuple(fold for fold in step.kernel.folds if not fold.axes)
+    if not totals or not (step.kernel.stores or values):
+        return None
+    return _reduced(step, step.kernel.stores, values), _reduced(step, (), totals)
+
+
+def _reduced(step: KernelStep, stores: tuple[Store, ...], folds: tuple[Fold, ...]) -> KernelStep:
+    """The step with these of its stores and folds alone, and no more arrays and instructions than they need."""
+    kernel, binding = step.kernel, step.binding
+    roots: list[Store | Fold] = [*stores, *folds]
+    needed: set[int] = set()
+    pending = [root.value for root in roots] + [index for store in stores for index in store.indices]
+    while pending:
+        index = pending.pop()
+        if index not in needed:
+            needed.add(index)
+            pending.extend(kernel.body[index].operands)
+    number = {index: k for k, index in enumerate(sorted(needed))}
+    reads = {one.params[0] for index in needed if (one := kernel.body[index]).op in ("load", "gather")}
+    kept = sorted(reads | {root.slot for root in roots})
+    slot = {old: new for new, old in enumerate(kept)}
+
+    def renumbered(one: Instruction) -> Instruction:
+        params = (slot[one.params[0]], *one.params[1:]) if one.op in ("load", "gather") else one.params
+        return replace(one, operands=tuple(number[k] for k in one.operands), params=params)
+
+    smaller = replace(
+        kernel,
+        arrays=tuple(kernel.arrays[k] for k in kept),
+        body=tuple(renumbered(kernel.body[index]) for index in sorted(needed)),
+        stores=tuple(Store(number[s.value], slot[s.slot], tuple(number[k] for k in s.indices)) for s in stores),
+        folds=tuple(replace(fold, value=number[fold.value], slot=slot[fold.slot]) for fold in folds),
+    )
+    chosen = replace(
+        binding,
+        buffers=tuple(binding.buffers[k] for k in kept),
+        offsets=tuple(binding.offsets[k] for k in kept),
+        strides=tuple(binding.strides[k] for k in kept),
+        indexed=tuple(binding.indexed[k] for k in kept),
+    )
+    writes = {binding.buffers[root.slot] for root in roots}
+    return KernelStep(smaller, chosen, tuple(node for node in step.writes if node in writes))
+
+
 class _Run:
     """The steps, from the first of `steps` on, that can be called row by row together; `rest` are the others."""
 
@@ -113,14 +166,25 @@ class _Run:
         self._left_touched: set[Node] = set()            # by steps that are not in the run
         self._left_written: set[Node] = set()
         for step in steps[:WINDOW]:
-            view = view_rows(step, self.rows)
-            if view is not None and self._is_free(step) and self._fits(step, view):
-                self._take(step, view)
-            else:
-                self.rest.append(step)
-                self._left_touched.update(step.touches)
-                self._left_written.update(step.writes)
+            if not self._joins(step):
+                parts = without_total(step, self.rows)
+                if parts is not None and self._joins(parts[0]):
+                    step = parts[1]
+                self._leave(step)
         self.rest += steps[WINDOW:]
+
+    def _joins(self, step: KernelStep | RoutineStep) -> bool:
+        """Takes `step` into the run if it can be."""
+        view = view_rows(step, self.rows)
+        if not isinstance(step, KernelStep) or view is None or not self._is_free(step) or not self._fits(step, view):
+            return False
+        self._take(step, view)
+        return True
+
+    def _leave(self, step: KernelStep | RoutineStep) -> None:
+        self.rest.append(step)
+        self._left_touched.update(step.touches)
+        self._left_written.update(step.writes)
 
     def _is_free(self, step: KernelStep) -> bool:
         """Whether `step` may be called before the steps that were left."""
