@@ -2,7 +2,7 @@
 
 Interning belongs to a scope (one trace with all that is done to its graph until it is compiled): within a scope the
 same operation on the same operands is one node, so common subexpressions vanish by construction. The table dies with
-its scope; that measured 0.35 us a node where one process-wide table of weak references measured 3.8.
+its scope: a plain dict costs 0.5 to 0.6 us a node, where one process-wide table of weak references took several.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import InternalError, Location, user_location
 from .aval import Aval, aval_of
+from .collector import paused
 from .primitive import Leaf, Primitive
 
 
@@ -104,7 +105,8 @@ def interning(again: Interning | None = None):
         return
     token = _scope.set(again or Interning())
     try:
-        yield _scope.get()
+        with paused():
+            yield _scope.get()
     finally:
         _scope.reset(token)
 
