@@ -76,7 +76,7 @@ def test_small_work_is_left_alone():
 
 def variances(x, y):  # the rows' values are wanted one by one and in a total: the total is taken out of the run
     mean = np.mean(x, axis=1)
-    return np.sum(np.var(x, axis=1) / (1.0 + mean * mean)) + 0.0 * y[0, 0]
+    return np.sum(np.var(x, axis=1) / (1.0 + mean * mean)) + np.sum(y[0])
 
 
 def test_a_total_beside_values_of_rows_is_taken_out(monkeypatch):

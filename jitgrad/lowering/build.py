@@ -9,7 +9,7 @@ import numpy as np
 
 from ..config import config
 from ..ir.node import CONSTANT, Node
-from ..ir.primitive import Gather, Index, Reduce, ScatterAdd, View
+from ..ir.primitive import Gather, Index, View
 from .access import Access, Accesses, contiguous_strides, view_base
 from .fuse import Fusion, Home, is_elementwise
 from .kernel import ABSENT, STRIDED, UNIT, Array, Binding, Fold, Instruction, Kernel, Store
@@ -281,8 +281,3 @@ def _mergeable(draft: _Draft, outer: int, inner: int) -> bool:
 def covers_whole(place: Node) -> bool:
     """Whether the pieces of a place cover all of it, so that nothing need be filled with zeros before."""
     return sum(operand.aval.size for operand in place.operands) == place.aval.size
-
-
-def is_root(node: Node) -> bool:
-    """Whether lowering gives `node` memory without a home's store: folds and scatters."""
-    return isinstance(node.primitive.code, Reduce | ScatterAdd)

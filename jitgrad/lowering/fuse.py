@@ -44,8 +44,9 @@ class Fusion:
 
     stored     computed nodes whose value goes to memory -> the home that stores it
     computed   home -> nodes evaluated there, operands first (a recomputed node is in several homes)
-    folds      home -> the reductions over its domain; scatters likewise
-    level      of each node: the first level at which a kernel can read it from memory (`available`)
+    folds      home -> the reductions over its domain
+    pieces     home -> (piece, the node it is a part of, operand index) to be stored there
+    level      of each node: the level of the kernel or routine that computes it; 0 for leaves
     """
 
     graph: Graph

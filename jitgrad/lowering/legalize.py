@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..ir.graph import Graph, with_operands
 from ..ir.node import CONSTANT, Node, apply, full
 from ..ir.primitive import Gather, Leaf, Library, Primitive, Reduce, Scalar, ScatterAdd, View
-from .access import Accesses, contiguous_strides, view_base
+from .access import Accesses, view_base
 
 COPY = Primitive(
     "copy",
@@ -54,8 +54,3 @@ def _nothing(node: Node) -> Node:
     if isinstance(code, ScatterAdd) and node.operands[1].aval.size == 0:
         return node.operands[0]
     return full(0, node.aval) if name == "matmul" and node.operands[0].aval.size == 0 else node
-
-
-def is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Whether these are the strides of a C-ordered array (extents of 1 may have any)."""
-    return all(e == 1 or a == b for e, a, b in zip(shape, strides, contiguous_strides(shape), strict=True))
