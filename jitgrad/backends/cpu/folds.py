@@ -135,4 +135,4 @@ class KernelFolds(KernelMemory):
 
             self._loop("0", self.extents[axis], "1", inside)
 
-        fill(kept, self.rows[fold.slot][0])
+        fill(kept, self.point.rows[fold.slot])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +37,17 @@ def _number_word(number) -> int:
     return int.from_bytes(raw + bytes(8 - len(raw)), "little", signed=True)
 
 
+@dataclass(frozen=True)
+class Point:
+    """Where the enclosing loops are: their counters, the address of each array, the values computed so far, and the
+    indexed arrays whose address has the indices in it already."""
+
+    counters: tuple[str, ...]
+    rows: tuple[str, ...]
+    values: Mapping[int, Value]
+    settled: frozenset[int] = frozenset()
+
+
 class KernelMemory(Emitter):
     """Emits what any kernel needs around its arithmetic. Counters and accumulators are stack slots; LLVM's first pass
     turns them into registers."""
@@ -48,28 +60,30 @@ class KernelMemory(Emitter):
         self.flags = FAST_MATH if kernel.fastmath else ""
         self.slots: list[str] = []                # allocas, for the entry block
         self.extents: list[str] = []
-        self.rows: list[list[str]] = []           # per array: its address at the current loops, by depth
         self.strides: list[dict[int, str]] = []   # per array: byte strides of STRIDED axes
         self.indexed: list[list[tuple[str, str]]] = []
         self.numbers: list[Value] = []
-        self.counters: list[str] = []             # the current values of the loop counters
+        self.point = Point((), (), {})
         self.failed: str = ""
+        self.indices = _indices(kernel)
 
     # --- words, slots, loops
 
     def _read_words(self) -> None:
         self._word = 0
         self.extents = [self._next_word() for _ in range(self.kernel.rank)]
+        rows = []
         for array in self.kernel.arrays:
             slot, offset = self._next_word(), self._next_word()
             at = self.raw(f"getelementptr ptr, ptr %bases, i64 {slot}")
             base = self.raw(f"load ptr, ptr {at}, !invariant.load !0")
-            self.rows.append([self.raw(f"getelementptr i8, ptr {base}, i64 {offset}")])
+            rows.append(self.raw(f"getelementptr i8, ptr {base}, i64 {offset}"))
             self.strides.append({k: self._next_word() for k, mark in enumerate(array.pattern) if mark == STRIDED})
             self.indexed.append([(self._next_word(), self._next_word()) for _ in range(array.indexed)])
         for dtype in self.kernel.numbers:
             kind = memory_type(dtype)
             self.numbers.append(Value(self._next_word(kind), dtype))
+        self.point = Point((), tuple(rows), {})
 
     def _next_word(self, kind: str = "i64") -> str:
         at = self.raw(f"getelementptr i64, ptr %words, i64 {self._word}")
@@ -171,11 +185,9 @@ class KernelMemory(Emitter):
 
     def _address(self, slot: int, counter: str | None, offset: Value | None) -> _Address:
         """Where the array is at the current loops, in lanes when the innermost loop moves along it."""
-        array, row = self.kernel.arrays[slot], self.rows[slot][-1]
+        array, row = self.kernel.arrays[slot], self.point.rows[slot]
         inner = self.kernel.rank - 1
         mark = array.pattern[inner] if counter is not None else ABSENT
-        if offset is not None and not offset.lanes:
-            row, offset = self.raw(f"getelementptr i8, ptr {row}, i64 {offset.name}"), None
         if mark == UNIT and offset is None:
             at = self.raw(f"getelementptr {memory_type(array.dtype)}, ptr {row}, i64 {counter}")
             return _Address(at, False, self.lanes.width)
@@ -200,6 +212,20 @@ class KernelMemory(Emitter):
         return self.cast(value, np.int8) if value.dtype == BOOL else value
 
     # --- indexed arrays
+
+    def _settle(self, slot: int) -> None:
+        """Moves an indexed array's address by its indices, which the loops within this point do not change."""
+        offset = self._indexed_offset(slot, [self.point.values[index] for index in self.indices[slot]], None)
+        rows = list(self.point.rows)
+        rows[slot] = self.raw(f"getelementptr i8, ptr {rows[slot]}, i64 {offset.name}")
+        self.point = replace(self.point, rows=tuple(rows), settled=self.point.settled | {slot})
+
+    def _settle_ready(self, depth: int) -> None:
+        """Settles every indexed array whose indices are known inside the outer `depth` loops."""
+        for slot, indices in self.indices.items():
+            ready = all(self.kernel.body[index].axes.bit_length() <= depth for index in indices)
+            if ready and slot not in self.point.settled:
+                self._settle(slot)
 
     def _indexed_offset(self, slot: int, indices: list[Value], mask: str | None) -> Value:
         """The bytes that checked indices add to an array's address; a bad index sets the flag and counts as 0."""
@@ -230,9 +256,17 @@ class KernelMemory(Emitter):
         if not store.indices:
             self._write(store.slot, value, counter, mask)
             return
-        offset = self._indexed_offset(store.slot, [values[index] for index in store.indices], mask)
+        offset = None
+        if store.slot not in self.point.settled:
+            offset = self._indexed_offset(store.slot, [values[index] for index in store.indices], mask)
         present = self._read(store.slot, counter, mask, offset)
         self._write(store.slot, self.add(present, value), counter, mask, offset)
+
+
+def _indices(kernel: Kernel) -> dict[int, tuple[int, ...]]:
+    """Of each indexed array the body's values that index it."""
+    gathers = {one.params[0]: one.operands for one in kernel.body if one.op == "gather"}
+    return gathers | {store.slot: store.indices for store in kernel.stores if store.indices}
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ...ir.primitive import PRIMITIVES
-from ...lowering.kernel import STRIDED, UNIT, Instruction, Kernel
+from ...lowering.kernel import STRIDED, UNIT, Instruction
 from ..scalar import BOOL, Value
-from ..target import Target
 from .folds import KernelFolds
 from .memory import I64, memory_type
 
@@ -21,10 +22,6 @@ CHUNK = 2048  # elements summed in one set of accumulators before they are added
 
 class Nest(KernelFolds):
     """Writes one kernel's function."""
-
-    def __init__(self, kernel: Kernel, name: str, target: Target):
-        super().__init__(kernel, name, target)
-        self.values: dict[int, Value] = {}  # body values of the enclosing loops
 
     def function(self) -> str:
         """The whole definition."""
@@ -47,10 +44,13 @@ class Nest(KernelFolds):
 
     def _level(self, depth: int) -> None:
         """Everything inside the outer `depth` loops."""
-        outer_values = dict(self.values)
+        outside = self.point
         for index, step in enumerate(self.kernel.body):
             if step.axes.bit_length() == depth:
-                self.values[index] = self._evaluate(step, self.values, None, None)
+                value = self._evaluate(step, self.point.values, None, None)
+                self.point = replace(self.point, values={**self.point.values, index: value})
+        if depth < self.kernel.rank or not self.lanes.width:
+            self._settle_ready(depth)
         starting = [fold for fold in self.kernel.folds if self._suffix(fold) == depth < self.kernel.rank]
         for fold in starting:
             self._start(fold)
@@ -62,30 +62,29 @@ class Nest(KernelFolds):
             self._loop("0", self.extents[depth], "1", lambda i: self._enter(depth, i))
         for fold in starting:
             self._conclude(fold)
-        self.values = outer_values
+        self.point = outside
 
     def _enter(self, depth: int, counter: str) -> None:
         """The body of the loop over axis `depth`."""
-        self.counters.append(counter)
-        for k, array in enumerate(self.kernel.arrays):
-            row = self.rows[k][-1]
+        outside = self.point
+        rows = []
+        for k, (row, array) in enumerate(zip(outside.rows, self.kernel.arrays, strict=True)):
             if array.pattern[depth] == STRIDED:
                 step = self.raw(f"mul nsw i64 {counter}, {self.strides[k][depth]}")
                 row = self.raw(f"getelementptr i8, ptr {row}, i64 {step}")
             elif array.pattern[depth] == UNIT:
                 row = self.raw(f"getelementptr {memory_type(array.dtype)}, ptr {row}, i64 {counter}")
-            self.rows[k].append(row)
+            rows.append(row)
+        self.point = replace(outside, counters=(*outside.counters, counter), rows=tuple(rows))
         self._level(depth + 1)
-        for rows in self.rows:
-            rows.pop()
-        self.counters.pop()
+        self.point = outside
 
     def _finish_point(self) -> None:
         """Stores and folds where every loop is a scalar one."""
         for store in self.kernel.stores:
-            self._store(store, self.values, None, None)
+            self._store(store, self.point.values, None, None)
         for fold in self.kernel.folds:
-            value = self.values[fold.value]
+            value = self.point.values[fold.value]
             if fold in self.accumulators:
                 (slot, *_), _ = self.accumulators[fold]
                 self._combine_into(slot, fold, value, None)
@@ -156,11 +155,17 @@ class Nest(KernelFolds):
 
     def _spread_scalars(self) -> dict[int, Value]:
         """Outer values, those that vectors meet spread once before the loop (unless they would fill the registers)."""
-        inner = {o for step in self.kernel.body if step.axes.bit_length() == self.kernel.rank for o in step.operands}
-        met = [index for index in inner if index in self.values and self.kernel.body[index].op not in ("gather", "literal")]
+        body, values = self.kernel.body, self.point.values
+        inner = {
+            operand
+            for step in body
+            if step.axes.bit_length() == self.kernel.rank and not (step.op == "gather" and step.params[0] in self.point.settled)
+            for operand in step.operands
+        }
+        met = [index for index in inner if index in values and body[index].op != "literal"]
         if len(met) > 12:
-            return dict(self.values)
-        return self.values | {index: self.spread(self.values[index], self.lanes.width) for index in met}
+            return dict(values)
+        return {**values, **{index: self.spread(values[index], self.lanes.width) for index in met}}
 
     # --- values
 
@@ -187,8 +192,10 @@ class Nest(KernelFolds):
         if counter is not None and axis == self.kernel.rank - 1:
             lanes = self._counters_of_lanes(counter)
             return self.cast(Value(lanes, I64, self.lanes.width), dtype)
-        return self.cast(Value(self.counters[axis], I64), dtype)
+        return self.cast(Value(self.point.counters[axis], I64), dtype)
 
     def _gather(self, slot: int, indices: list[Value], counter: str | None, mask: str | None) -> Value:
-        offset = self._indexed_offset(slot, indices, mask)
+        if counter is None and slot not in self.point.settled:
+            self._settle(slot)
+        offset = None if slot in self.point.settled else self._indexed_offset(slot, indices, mask)
         return self._read(slot, counter, mask, offset)
