@@ -8,14 +8,34 @@ from ..scalar import BOOL, Value, llvm_type
 from ..target import Target
 from .memory import KernelMemory, memory_type
 
+CHUNK = 2048  # elements of a sum that are added without compensation
+
 
 class KernelFolds(KernelMemory):
-    """Emits the reductions."""
+    """Emits the reductions.
+
+    A sum of floats gathers `CHUNK` elements in one set of accumulators, which is then added to a second set with
+    compensation: the error of long sums does not grow. A sum that is not long never touches the second set.
+    """
 
     def __init__(self, kernel: Kernel, name: str, target: Target):
         super().__init__(kernel, name, target)
-        self.accumulators: dict[Fold, tuple[list[str], list[str]]] = {}  # slots of a chunk, and of all chunks
-        self.errors: dict[str, str] = {}  # slot of all chunks -> slot of the rounding error that it has gathered
+        self.accumulators: dict[Fold, list[str]] = {}
+        self.totals: dict[Fold, list[tuple[str, str]]] = {}  # of long sums: slots of the sum and of its rounding error
+        self.long: dict[int, str] = {}     # whether the loops from a depth on make a chunk or more
+        self.pending: dict[int, str] = {}  # slots: elements since the accumulators that start at a depth were emptied
+
+    def _measure_sums(self) -> None:
+        """Finds out at entry which sums are long."""
+        for depth in {self._suffix(fold) for fold in self.kernel.folds if self._is_chunked(fold)} - {self.kernel.rank}:
+            count = self.extents[depth]
+            for extent in self.extents[depth + 1 :]:
+                count = self.raw(f"mul i64 {count}, {extent}")
+            self.long[depth] = self.raw(f"icmp sge i64 {count}, {CHUNK}")
+
+    def _is_chunked(self, fold: Fold) -> bool:
+        is_float = self.kernel.arrays[fold.slot].dtype.kind == "f"
+        return bool(self.lanes.width) and is_float and PRIMITIVES[fold.op].code.is_sum
 
     def _suffix(self, fold: Fold) -> int:
         """The outermost loop from which on every loop belongs to the fold."""
@@ -33,15 +53,16 @@ class KernelFolds(KernelMemory):
         return self.constant(PRIMITIVES[fold.op].code.identity(dtype), dtype)
 
     def _start(self, fold: Fold) -> None:
-        dtype, width = self.kernel.arrays[fold.slot].dtype, self.lanes.width
+        dtype, width, depth = self.kernel.arrays[fold.slot].dtype, self.lanes.width, self._suffix(fold)
         identity = self._identity(fold)
         initial = self.spread(identity, width).name if width else identity.name
         kind = llvm_type(dtype, width)
-        inner = [self._slot(kind, initial) for _ in range(self.lanes.copies)]
-        outer = [self._slot(kind, initial) for _ in range(self.lanes.copies)] if width else []
-        self.accumulators[fold] = inner, outer
-        if PRIMITIVES[fold.op].code.is_sum and dtype.kind == "f":
-            self.errors |= {slot: self._slot(kind, initial) for slot in outer}
+        self.accumulators[fold] = [self._slot(kind, initial) for _ in range(self.lanes.copies)]
+        if not self._is_chunked(fold):
+            return
+        self.totals[fold] = [(self._slot(kind, initial), self._slot(kind, initial)) for _ in range(self.lanes.copies)]
+        if depth < self.kernel.rank - 1 and depth not in self.pending:
+            self.pending[depth] = self._slot("i64", "0")
 
     def _combine(self, fold: Fold, x: Value, y: Value) -> Value:
         return PRIMITIVES[fold.op].code.combine(self, x, y)
@@ -54,46 +75,67 @@ class KernelFolds(KernelMemory):
             result = self.select(Value(mask, BOOL, value.lanes), result, present)
         self.line(f"store {kind} {result.name}, ptr {slot}")
 
+    def _gathered(self, elements: str) -> None:
+        """After `elements` more in the accumulators: empties those that have gathered a chunk."""
+        for depth in sorted({self._suffix(fold) for fold in self.totals}):
+            if depth == self.kernel.rank - 1:
+                full = self.long[depth]
+            else:
+                pending = self.raw(f"add i64 {self.raw(f'load i64, ptr {self.pending[depth]}')}, {elements}")
+                full = self.raw(f"icmp sge i64 {pending}, {CHUNK}")
+                self.line(f"store i64 {self.raw(f'select i1 {full}, i64 0, i64 {pending}')}, ptr {self.pending[depth]}")
+            folds = [fold for fold in self.totals if self._suffix(fold) == depth]
+            self._when(full, lambda folds=folds: [self._absorb(fold) for fold in folds])
+
     def _absorb(self, fold: Fold) -> None:
-        """Adds the chunk's accumulators to the outer ones and clears them."""
+        """Adds the accumulators to the totals and clears them."""
         dtype, width = self.kernel.arrays[fold.slot].dtype, self.lanes.width
         kind, initial = llvm_type(dtype, width), self.spread(self._identity(fold), width).name
-        for inner, outer in zip(*self.accumulators[fold], strict=True):
-            value = Value(self.raw(f"load {kind}, ptr {inner}"), dtype, width)
-            if outer in self.errors:
-                self._add_compensated(outer, self.errors[outer], value)
-            else:
-                self._combine_into(outer, fold, value, None)
+        for inner, (total, error) in zip(self.accumulators[fold], self.totals[fold], strict=True):
+            value, before, lost = (Value(self.raw(f"load {kind}, ptr {s}"), dtype, width) for s in (inner, total, error))
+            after, lost = self._add_compensated(before, lost, value)
+            self.line(f"store {kind} {after.name}, ptr {total}")
+            self.line(f"store {kind} {lost.name}, ptr {error}")
             self.line(f"store {kind} {initial}, ptr {inner}")
 
-    def _add_compensated(self, slot: str, error_slot: str, value: Value) -> None:
-        """slot += value, the rounding error put aside for the next addition (W. Kahan: Further remarks on reducing
+    def _add_compensated(self, total: Value, error: Value, value: Value) -> tuple[Value, Value]:
+        """total + value, and the rounding error, put aside for the next addition (W. Kahan: Further remarks on reducing
         truncation errors. Communications of the ACM 8, 1965). An infinite sum has no error."""
-        kind = llvm_type(value.dtype, value.lanes)
-        total, error = (Value(self.raw(f"load {kind}, ptr {s}"), value.dtype, value.lanes) for s in (slot, error_slot))
         flags, self.flags = self.flags, ""  # reassociation would cancel the error
         due = self.sub(value, error)
         result = self.add(total, due)
         lost = self.sub(self.sub(result, total), due)
         lost = self.select(self.is_nan(lost), self.like(lost, 0.0), lost)
         self.flags = flags
-        self.line(f"store {kind} {result.name}, ptr {slot}")
-        self.line(f"store {kind} {lost.name}, ptr {error_slot}")
+        return result, lost
 
     def _conclude(self, fold: Fold) -> None:
         """After the fold's loops: lanes to one value, in halves; then to memory."""
-        inner, outer = self.accumulators.pop(fold)
+        slots = self.accumulators[fold]
         dtype, width = self.kernel.arrays[fold.slot].dtype, self.lanes.width
         kind = llvm_type(dtype, width)
-        parts = [Value(self.raw(f"load {kind}, ptr {slot}"), dtype, width) for slot in (outer or inner)]
-        while len(parts) > 1:
-            half = len(parts) // 2
-            parts = [self._combine(fold, x, y) for x, y in zip(parts[:half], parts[half:], strict=True)]
-        result = self._fold_lanes(fold, parts[0])
+        if fold in self.totals:
+            self._when(self.long[self._suffix(fold)], lambda: self._finish_long(fold, kind))
+        parts = [Value(self.raw(f"load {kind}, ptr {slot}"), dtype, width) for slot in slots]
+        del self.accumulators[fold]
+        self.totals.pop(fold, None)
+        result = self._fold_lanes(fold, self._combine_all(fold, parts))
         if self._in_memory(fold):
             self._combine_in_memory(fold, result, None, None)
         else:
             self._write(fold.slot, result, None, None)
+
+    def _finish_long(self, fold: Fold, kind: str) -> None:
+        self._absorb(fold)
+        for inner, (total, _) in zip(self.accumulators[fold], self.totals[fold], strict=True):
+            self.line(f"store {kind} {self.raw(f'load {kind}, ptr {total}')}, ptr {inner}")
+
+    def _combine_all(self, fold: Fold, parts: list[Value]) -> Value:
+        """The parts, a power of two of them, combined in pairs."""
+        while len(parts) > 1:
+            half = len(parts) // 2
+            parts = [self._combine(fold, x, y) for x, y in zip(parts[:half], parts[half:], strict=True)]
+        return parts[0]
 
     def _fold_lanes(self, fold: Fold, value: Value) -> Value:
         lanes = value.lanes

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...ir.primitive import PRIMITIVES, Scalar
-from ...lowering.kernel import ABSENT, Instruction, Kernel
+from ...lowering.kernel import ABSENT, UNIT, Instruction, Kernel
 from ..target import Target
 
 MATH_COST = 8     # cost from which an operation is taken for a function of the mathematics library
@@ -17,15 +17,16 @@ MOST_INLINED = 2  # calls of the mathematics library in a body beyond which they
 
 @dataclass(frozen=True)
 class Lanes:
-    """How the innermost loop runs: vectors of `width` (0: scalars), `copies` of them a step; `peeled`: the full steps
-    run without a mask, else all steps run under one."""
+    """How the innermost loop runs: vectors of `width` (0: scalars), `copies` of them a step. `peeled`: the full steps
+    run without a mask, else all steps run under one. `joined`: the rest is one masked step, not a branch a vector."""
 
     width: int
     copies: int
     peeled: bool
+    joined: bool = False
 
 
-def choose_lanes(kernel: Kernel, target: Target) -> Lanes:
+def choose_lanes(kernel: Kernel, target: Target, columns: Columns | None) -> Lanes:
     """Lanes by the size of the body and its widest element."""
     inner = 1 << (kernel.rank - 1) if kernel.rank else 0
     # Along an axis of the indices, two lanes may add to one element.
@@ -34,11 +35,53 @@ def choose_lanes(kernel: Kernel, target: Target) -> Lanes:
         return Lanes(0, 1, True)
     widest = max([step.dtype.itemsize for step in kernel.body if step.axes & inner] or [8])
     width = target.vector_bytes // widest
-    cost = sum(cost_of(step) for step in kernel.body if step.axes & inner)
+    cost = inner_cost(kernel)
     if any(fold.axes & inner for fold in kernel.folds):
-        lanes = (256 if cost <= 10 else 64) // widest
-        return Lanes(min(width, lanes), max(1, lanes // width), cost <= 40)
-    return Lanes(width, 4 if cost <= 8 else 2 if cost <= 24 else 1, cost <= 40)
+        lanes = (256 if cost <= 10 and columns is None else 64) // widest
+        width = min(width, lanes)
+        return Lanes(width, max(1, lanes // width), cost <= 40, cost <= 10 and not kernel.stores)
+    copies = 1 if columns is not None and columns.rows > 1 else 4 if cost <= 8 else 2 if cost <= 24 else 1
+    return Lanes(width, copies, cost <= 40)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How sums of columns run: the loops in `order`, those from `start` on, but the innermost, folded; `rows` of the
+    last folded loop meet in registers before they go to memory."""
+
+    order: tuple[int, ...]
+    start: int
+    rows: int
+
+
+def choose_columns(kernel: Kernel) -> Columns | None:
+    """For a kernel whose folds keep the innermost axis and fold the same outer axes, or those and the innermost."""
+    innermost = kernel.rank - 1
+    if innermost < 1 or any(store.indices for store in kernel.stores):
+        return None
+    inner = 1 << innermost
+    folded = {fold.axes for fold in kernel.folds if not fold.axes & inner}
+    if len(folded) != 1:
+        return None
+    (axes,) = folded
+    order = [k for k in range(innermost) if not axes >> k & 1] + [k for k in range(innermost) if axes >> k & 1]
+    start = innermost - axes.bit_count()
+    kept_inside = sum(1 << k for k in order[start:]) | inner
+    for fold in kernel.folds:
+        column = not fold.axes & inner
+        if column and kernel.arrays[fold.slot].pattern[innermost] != UNIT:
+            return None
+        if not column and fold.axes & kept_inside != kept_inside:
+            return None
+    if not axes:
+        return None
+    cost = inner_cost(kernel)
+    return Columns((*order, innermost), start, 8 if cost <= 4 else 4 if cost <= 16 else 1)
+
+
+def inner_cost(kernel: Kernel) -> int:
+    """Of the body's part in the innermost loop."""
+    return sum(cost_of(step) for step in kernel.body if step.axes >> (kernel.rank - 1) & 1)
 
 
 def cost_of(step: Instruction) -> int:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...ir.node import Node
-from ...lowering.kernel import ABSENT, STRIDED, UNIT, Binding, Kernel, Store
+from ...lowering.kernel import ABSENT, STRIDED, UNIT, Binding, Instruction, Kernel, Store
 from ...lowering.plan import Slot
 from ..scalar import BOOL, FAST_MATH, Emitter, Value, llvm_type, scalar_type
 from ..target import Target
-from .lanes import choose_lanes, inlines_math
+from .lanes import choose_columns, choose_lanes, inlines_math
 
 I64 = np.dtype(np.int64)
 
@@ -54,8 +54,10 @@ class KernelMemory(Emitter):
 
     def __init__(self, kernel: Kernel, name: str, target: Target):
         super().__init__()
-        self.kernel, self.symbol = kernel, name
-        self.lanes = choose_lanes(kernel, target)
+        self.columns = choose_columns(kernel)
+        self.order = self.columns.order if self.columns else tuple(range(kernel.rank))
+        self.kernel, self.symbol = reordered(kernel, self.order), name
+        self.lanes = choose_lanes(kernel, target, self.columns)
         self.inline_math = inlines_math(kernel, self.lanes)
         self.flags = FAST_MATH if kernel.fastmath else ""
         self.slots: list[str] = []                # allocas, for the entry block
@@ -71,14 +73,17 @@ class KernelMemory(Emitter):
 
     def _read_words(self) -> None:
         self._word = 0
-        self.extents = [self._next_word() for _ in range(self.kernel.rank)]
+        place = {axis: k for k, axis in enumerate(self.order)}  # the words are in the order of the kernel as it was given
+        given = [self._next_word() for _ in range(self.kernel.rank)]
+        self.extents = [given[axis] for axis in self.order]
         rows = []
         for array in self.kernel.arrays:
             slot, offset = self._next_word(), self._next_word()
             at = self.raw(f"getelementptr ptr, ptr %bases, i64 {slot}")
             base = self.raw(f"load ptr, ptr {at}, !invariant.load !0")
             rows.append(self.raw(f"getelementptr i8, ptr {base}, i64 {offset}"))
-            self.strides.append({k: self._next_word() for k, mark in enumerate(array.pattern) if mark == STRIDED})
+            moving = [place[axis] for axis in range(self.kernel.rank) if array.pattern[place[axis]] == STRIDED]
+            self.strides.append({k: self._next_word() for k in moving})
             self.indexed.append([(self._next_word(), self._next_word()) for _ in range(array.indexed)])
         for dtype in self.kernel.numbers:
             kind = memory_type(dtype)
@@ -261,6 +266,26 @@ class KernelMemory(Emitter):
             offset = self._indexed_offset(store.slot, [values[index] for index in store.indices], mask)
         present = self._read(store.slot, counter, mask, offset)
         self._write(store.slot, self.add(present, value), counter, mask, offset)
+
+
+def reordered(kernel: Kernel, order: tuple[int, ...]) -> Kernel:
+    """The kernel with its loops in another order."""
+    if order == tuple(range(kernel.rank)):
+        return kernel
+    place = {axis: k for k, axis in enumerate(order)}
+
+    def bits(axes: int) -> int:
+        return sum(1 << place[axis] for axis in range(kernel.rank) if axes >> axis & 1)
+
+    def moved(one: Instruction) -> Instruction:
+        return replace(one, axes=bits(one.axes), params=(place[one.params[0]],) if one.op == "iota" else one.params)
+
+    return replace(
+        kernel,
+        arrays=tuple(replace(array, pattern=tuple(array.pattern[axis] for axis in order)) for array in kernel.arrays),
+        body=tuple(moved(one) for one in kernel.body),
+        folds=tuple(replace(fold, axes=bits(fold.axes)) for fold in kernel.folds),
+    )
 
 
 def _indices(kernel: Kernel) -> dict[int, tuple[int, ...]]:

@@ -1,0 +1,159 @@
+"""Folds that keep the innermost axis (sums of columns): a block of columns after another, through all rows.
+
+Some rows at a time meet in registers, in pairs, before they are added to the block's results in memory. A sum of
+floats over many rows gathers `CHUNK_ROWS` of them in a block of its own, on the stack, which is then added to the
+results with compensation: its error does not grow with the rows. A column's sum depends on the number of rows alone,
+not on where the column stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ...ir.primitive import PRIMITIVES
+from ...lowering.kernel import Fold
+from ..scalar import Value
+from .inner import InnerLoop
+from .memory import Point, memory_type
+
+CHUNK_ROWS = 256
+BLOCK = 1024  # columns: a row of them and its sums stay in the first-level cache
+
+
+class ColumnFolds(InnerLoop):
+    """Emits the blocks of columns, and what gathers there."""
+
+    block = ("0", "0")      # the columns that are walked, from and to
+    many_rows = ""          # whether the rows are more than a chunk
+    rows_pending = ""       # slot: rows gathered on the stack
+
+    def _is_column(self, fold: Fold) -> bool:
+        return self.columns is not None and not fold.axes >> (self.kernel.rank - 1) & 1
+
+    def _prepare_columns(self) -> None:
+        self.block = "0", self.extents[-1] if self.extents else "0"
+        if self.columns is None:
+            return
+        rows, *others = self.extents[self.columns.start : -1]
+        for extent in others:
+            rows = self.raw(f"mul i64 {rows}, {extent}")
+        self.many_rows = self.raw(f"icmp sgt i64 {rows}, {CHUNK_ROWS}")
+
+    def _column_blocks(self, rows_of_block: Callable[[], None]) -> None:
+        """`rows_of_block()` for each block, with the results cleared before and complete after."""
+        folds = [fold for fold in self.kernel.folds if self._is_column(fold)]
+        sums = [fold for fold in folds if self._is_chunked(fold)]
+        width = max(128, BLOCK // max(1, len(sums)) // 128 * 128)
+        stacks = {fold: (self._stack(fold, width), self._stack(fold, width)) for fold in sums}
+        outside, columns = self.point, self.extents[-1]
+
+        def block(begin: str) -> None:
+            self.block = begin, self._minimum(self.raw(f"add nsw i64 {begin}, {width}"), columns)
+            self.rows_pending = self._slot("i64", "0")
+            moved = {fold: [self._moved_back(fold, stack, begin) for stack in pair] for fold, pair in stacks.items()}
+            rows = list(outside.rows)
+            for fold in sums:
+                rows[fold.slot] = self.raw(f"select i1 {self.many_rows}, ptr {moved[fold][0]}, ptr {rows[fold.slot]}")
+            self.point = replace(outside, rows=tuple(rows))
+            for fold in folds:
+                self._fill(fold, rows[fold.slot])
+            if sums:
+                self._when(self.many_rows, lambda: self._clear_totals(sums, moved, outside))
+            self._absorb_rows = lambda: self._add_to_totals(sums, moved, outside)
+            rows_of_block()
+            if sums:
+                self._when(self.many_rows, self._absorb_rows)
+            self.point = outside
+
+        self._loop("0", columns, str(width), block)
+        self.block = "0", columns
+
+    def _row_groups(self, depth: int, enter: Callable[[str], Point]) -> None:
+        """The loop over the rows; `enter(i)` gives the point of row i."""
+        assert self.columns is not None
+        group, rows, outside = self.columns.rows, self.extents[depth], self.point
+
+        def points(first: str, count: int) -> None:
+            places = []
+            for k in range(count):
+                places.append(enter(self.raw(f"add nsw i64 {first}, {k}") if k else first))
+                self.point = outside
+            self._inner_loop(places, *self.block)
+            self.point = outside
+
+        def chunk(begin: str) -> None:
+            end = self._minimum(self.raw(f"add nsw i64 {begin}, {CHUNK_ROWS}"), rows)
+            count = self.raw(f"sub nsw i64 {end}, {begin}")
+            grouped = self.raw(f"sub nsw i64 {end}, {self.raw(f'and i64 {count}, {group - 1}')}")
+            self._loop(begin, grouped, str(group), lambda i: points(i, group))
+            if group > 1:
+                self._loop(grouped, end, "1", lambda i: points(i, 1))
+            if any(self._is_column(fold) and self._is_chunked(fold) for fold in self.kernel.folds):
+                pending = self.raw(f"add i64 {self.raw(f'load i64, ptr {self.rows_pending}')}, {count}")
+                full = self.raw(f"icmp sge i64 {pending}, {CHUNK_ROWS}")
+                self.line(f"store i64 {self.raw(f'select i1 {full}, i64 0, i64 {pending}')}, ptr {self.rows_pending}")
+                self._when(self.raw(f"and i1 {full}, {self.many_rows}"), self._absorb_rows)
+
+        self._loop("0", rows, str(CHUNK_ROWS), chunk)
+
+    # --- the results of a block
+
+    def _absorb_rows(self) -> None:
+        """Set for each block: adds what the stack has gathered to the results."""
+        raise AssertionError("no block of columns")
+
+    def _stack(self, fold: Fold, columns: int) -> str:
+        name = self.name("s")
+        self.slots.append(f"  {name} = alloca [{columns} x {memory_type(self.kernel.arrays[fold.slot].dtype)}], align 64")
+        return name
+
+    def _moved_back(self, fold: Fold, pointer: str, begin: str) -> str:
+        """Where column 0 would be if `pointer` is at column `begin`."""
+        back = self.raw(f"mul nsw i64 {begin}, {-self.kernel.arrays[fold.slot].dtype.itemsize}")
+        return self.raw(f"getelementptr i8, ptr {pointer}, i64 {back}")
+
+    def _over_block(self, body: Callable[[str, str], None]) -> None:
+        """`body(counter, mask)` for the columns of the block, a vector at a time."""
+        begin, end = self.block
+        self._loop(begin, end, str(self.lanes.width), lambda i: body(i, self._mask(i, end)))
+
+    def _at(self, fold: Fold, pointer: str) -> None:
+        """Lets reads and writes of the fold's array go to `pointer`."""
+        rows = list(self.point.rows)
+        rows[fold.slot] = pointer
+        self.point = replace(self.point, rows=tuple(rows))
+
+    def _fill(self, fold: Fold, pointer: str) -> None:
+        inside = self.point
+
+        def body(i: str, mask: str) -> None:
+            self._at(fold, pointer)
+            self._write(fold.slot, self._identity(fold), i, mask)
+            self.point = inside
+
+        self._over_block(body)
+
+    def _clear_totals(self, sums: list[Fold], moved: dict[Fold, list[str]], outside: Point) -> None:
+        for fold in sums:
+            self._fill(fold, outside.rows[fold.slot])
+            self._fill(fold, moved[fold][1])
+
+    def _add_to_totals(self, sums: list[Fold], moved: dict[Fold, list[str]], outside: Point) -> None:
+        inside = self.point
+
+        def body(i: str, mask: str) -> None:
+            for fold in sums:
+                places = moved[fold][0], outside.rows[fold.slot], moved[fold][1]
+                value, total, error = (self._read_at(fold, place, i, mask) for place in places)
+                total, error = self._add_compensated(total, error, value)
+                for place, new in zip(places, (self._identity(fold), total, error), strict=True):
+                    self._at(fold, place)
+                    self._write(fold.slot, new, i, mask)
+            self.point = inside
+
+        self._over_block(body)
+
+    def _read_at(self, fold: Fold, pointer: str, counter: str, mask: str) -> Value:
+        self._at(fold, pointer)
+        return self._read(fold.slot, counter, mask)
