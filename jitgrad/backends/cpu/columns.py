@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ...ir.primitive import PRIMITIVES
 from ...lowering.kernel import Fold
 from ..scalar import Value
 from .inner import InnerLoop
-from .memory import Point, memory_type
+from .memory import memory_type
 
 CHUNK_ROWS = 256
 BLOCK = 1024  # columns: a row of them and its sums stay in the first-level cache
@@ -28,80 +27,65 @@ class ColumnFolds(InnerLoop):
     many_rows = ""          # whether the rows are more than a chunk
     rows_pending = ""       # slot: rows gathered on the stack
 
+    def _prepare_columns(self) -> None:
+        self.block = "0", self.extents[-1] if self.extents else "0"
+        self.sums = [fold for fold in self.kernel.folds if self._is_column(fold) and self._is_chunked(fold)]
+        self.places: dict[Fold, tuple[str, str, str]] = {}  # where the sum of a chunk, of all, and its error are at column 0
+        if self.sums and self.columns is not None:
+            rows, *others = self.extents[self.columns.start : -1]
+            for extent in others:
+                rows = self.raw(f"mul i64 {rows}, {extent}")
+            self.many_rows = self.raw(f"icmp sgt i64 {rows}, {CHUNK_ROWS}")
+
     def _is_column(self, fold: Fold) -> bool:
         return self.columns is not None and not fold.axes >> (self.kernel.rank - 1) & 1
 
-    def _prepare_columns(self) -> None:
-        self.block = "0", self.extents[-1] if self.extents else "0"
-        if self.columns is None:
-            return
-        rows, *others = self.extents[self.columns.start : -1]
-        for extent in others:
-            rows = self.raw(f"mul i64 {rows}, {extent}")
-        self.many_rows = self.raw(f"icmp sgt i64 {rows}, {CHUNK_ROWS}")
-
     def _column_blocks(self, rows_of_block: Callable[[], None]) -> None:
         """`rows_of_block()` for each block, with the results cleared before and complete after."""
-        folds = [fold for fold in self.kernel.folds if self._is_column(fold)]
-        sums = [fold for fold in folds if self._is_chunked(fold)]
-        width = max(128, BLOCK // max(1, len(sums)) // 128 * 128)
-        stacks = {fold: (self._stack(fold, width), self._stack(fold, width)) for fold in sums}
+        width = max(128, BLOCK // max(1, len(self.sums)) // 128 * 128)
+        stacks = {fold: (self._stack(fold, width), self._stack(fold, width)) for fold in self.sums}
         outside, columns = self.point, self.extents[-1]
 
         def block(begin: str) -> None:
             self.block = begin, self._minimum(self.raw(f"add nsw i64 {begin}, {width}"), columns)
-            self.rows_pending = self._slot("i64", "0")
-            moved = {fold: [self._moved_back(fold, stack, begin) for stack in pair] for fold, pair in stacks.items()}
+            self.rows_pending = self._slot("i64", "0") if self.sums else ""
             rows = list(outside.rows)
-            for fold in sums:
-                rows[fold.slot] = self.raw(f"select i1 {self.many_rows}, ptr {moved[fold][0]}, ptr {rows[fold.slot]}")
+            for fold, pair in stacks.items():
+                chunk, error = (self._moved_back(fold, stack, begin) for stack in pair)
+                self.places[fold] = chunk, rows[fold.slot], error
+                rows[fold.slot] = self.raw(f"select i1 {self.many_rows}, ptr {chunk}, ptr {rows[fold.slot]}")
             self.point = replace(outside, rows=tuple(rows))
-            for fold in folds:
-                self._fill(fold, rows[fold.slot])
-            if sums:
-                self._when(self.many_rows, lambda: self._clear_totals(sums, moved, outside))
-            self._absorb_rows = lambda: self._add_to_totals(sums, moved, outside)
+            for fold in self.kernel.folds:
+                if self._is_column(fold):
+                    self._fill(fold, rows[fold.slot])
+            if self.sums:
+                self._when(self.many_rows, self._clear_totals)
             rows_of_block()
-            if sums:
-                self._when(self.many_rows, self._absorb_rows)
+            if self.sums:
+                self._when(self.many_rows, self._add_to_totals)
             self.point = outside
 
         self._loop("0", columns, str(width), block)
         self.block = "0", columns
 
-    def _row_groups(self, depth: int, enter: Callable[[str], Point]) -> None:
-        """The loop over the rows; `enter(i)` gives the point of row i."""
-        assert self.columns is not None
-        group, rows, outside = self.columns.rows, self.extents[depth], self.point
-
-        def points(first: str, count: int) -> None:
-            places = []
-            for k in range(count):
-                places.append(enter(self.raw(f"add nsw i64 {first}, {k}") if k else first))
-                self.point = outside
-            self._inner_loop(places, *self.block)
-            self.point = outside
+    def _row_chunks(self, rows: str, walk: Callable[[str, str], None]) -> None:
+        """`walk(begin, end)` for a chunk of rows after another."""
 
         def chunk(begin: str) -> None:
             end = self._minimum(self.raw(f"add nsw i64 {begin}, {CHUNK_ROWS}"), rows)
+            walk(begin, end)
             count = self.raw(f"sub nsw i64 {end}, {begin}")
-            grouped = self.raw(f"sub nsw i64 {end}, {self.raw(f'and i64 {count}, {group - 1}')}")
-            self._loop(begin, grouped, str(group), lambda i: points(i, group))
-            if group > 1:
-                self._loop(grouped, end, "1", lambda i: points(i, 1))
-            if any(self._is_column(fold) and self._is_chunked(fold) for fold in self.kernel.folds):
-                pending = self.raw(f"add i64 {self.raw(f'load i64, ptr {self.rows_pending}')}, {count}")
-                full = self.raw(f"icmp sge i64 {pending}, {CHUNK_ROWS}")
-                self.line(f"store i64 {self.raw(f'select i1 {full}, i64 0, i64 {pending}')}, ptr {self.rows_pending}")
-                self._when(self.raw(f"and i1 {full}, {self.many_rows}"), self._absorb_rows)
+            pending = self.raw(f"add i64 {self.raw(f'load i64, ptr {self.rows_pending}')}, {count}")
+            full = self.raw(f"icmp sge i64 {pending}, {CHUNK_ROWS}")
+            self.line(f"store i64 {self.raw(f'select i1 {full}, i64 0, i64 {pending}')}, ptr {self.rows_pending}")
+            self._when(self.raw(f"and i1 {full}, {self.many_rows}"), self._add_to_totals)
 
-        self._loop("0", rows, str(CHUNK_ROWS), chunk)
+        if self.sums:
+            self._loop("0", rows, str(CHUNK_ROWS), chunk)
+        else:
+            walk("0", rows)
 
     # --- the results of a block
-
-    def _absorb_rows(self) -> None:
-        """Set for each block: adds what the stack has gathered to the results."""
-        raise AssertionError("no block of columns")
 
     def _stack(self, fold: Fold, columns: int) -> str:
         name = self.name("s")
@@ -134,17 +118,16 @@ class ColumnFolds(InnerLoop):
 
         self._over_block(body)
 
-    def _clear_totals(self, sums: list[Fold], moved: dict[Fold, list[str]], outside: Point) -> None:
-        for fold in sums:
-            self._fill(fold, outside.rows[fold.slot])
-            self._fill(fold, moved[fold][1])
+    def _clear_totals(self) -> None:
+        for fold, (_, total, error) in self.places.items():
+            self._fill(fold, total)
+            self._fill(fold, error)
 
-    def _add_to_totals(self, sums: list[Fold], moved: dict[Fold, list[str]], outside: Point) -> None:
+    def _add_to_totals(self) -> None:
         inside = self.point
 
         def body(i: str, mask: str) -> None:
-            for fold in sums:
-                places = moved[fold][0], outside.rows[fold.slot], moved[fold][1]
+            for fold, places in self.places.items():
                 value, total, error = (self._read_at(fold, place, i, mask) for place in places)
                 total, error = self._add_compensated(total, error, value)
                 for place, new in zip(places, (self._identity(fold), total, error), strict=True):

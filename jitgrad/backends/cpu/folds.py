@@ -6,7 +6,7 @@ from ...ir.primitive import PRIMITIVES
 from ...lowering.kernel import Array, Fold, Kernel
 from ..scalar import BOOL, Value, llvm_type
 from ..target import Target
-from .memory import KernelMemory, memory_type
+from .memory import KernelMemory, Point, memory_type
 
 CHUNK = 2048  # elements of a sum that are added without compensation
 
@@ -52,15 +52,19 @@ class KernelFolds(KernelMemory):
         dtype = self.kernel.arrays[fold.slot].dtype
         return self.constant(PRIMITIVES[fold.op].code.identity(dtype), dtype)
 
-    def _start(self, fold: Fold) -> None:
+    def _start(self, fold: Fold, rows: int) -> None:
+        """Accumulators for the loops inside: those of `rows` rows, row after row, where each row has its own."""
         dtype, width, depth = self.kernel.arrays[fold.slot].dtype, self.lanes.width, self._suffix(fold)
         identity = self._identity(fold)
         initial = self.spread(identity, width).name if width else identity.name
         kind = llvm_type(dtype, width)
-        self.accumulators[fold] = [self._slot(kind, initial) for _ in range(self.lanes.copies)]
+        count = rows * self.lanes.copies
+        self.accumulators[fold] = [self._slot(kind, initial) for _ in range(count)]
         if not self._is_chunked(fold):
             return
-        self.totals[fold] = [(self._slot(kind, initial), self._slot(kind, initial)) for _ in range(self.lanes.copies)]
+        self.totals[fold] = [(self._room(kind), self._room(kind)) for _ in range(count)]
+        slots = [slot for pair in self.totals[fold] for slot in pair]
+        self._when(self.long[depth], lambda: [self.line(f"store {kind} {initial}, ptr {slot}") for slot in slots])
         if depth < self.kernel.rank - 1 and depth not in self.pending:
             self.pending[depth] = self._slot("i64", "0")
 
@@ -109,21 +113,21 @@ class KernelFolds(KernelMemory):
         self.flags = flags
         return result, lost
 
-    def _conclude(self, fold: Fold) -> None:
-        """After the fold's loops: lanes to one value, in halves; then to memory."""
-        slots = self.accumulators[fold]
-        dtype, width = self.kernel.arrays[fold.slot].dtype, self.lanes.width
+    def _conclude(self, fold: Fold, points: list[Point]) -> None:
+        """After the fold's loops: lanes to one value for each point, in halves; then to memory."""
+        dtype, width, copies = self.kernel.arrays[fold.slot].dtype, self.lanes.width, self.lanes.copies
         kind = llvm_type(dtype, width)
         if fold in self.totals:
             self._when(self.long[self._suffix(fold)], lambda: self._finish_long(fold, kind))
-        parts = [Value(self.raw(f"load {kind}, ptr {slot}"), dtype, width) for slot in slots]
+        parts = [Value(self.raw(f"load {kind}, ptr {slot}"), dtype, width) for slot in self.accumulators[fold]]
         del self.accumulators[fold]
         self.totals.pop(fold, None)
-        result = self._fold_lanes(fold, self._combine_all(fold, parts))
-        if self._in_memory(fold):
-            self._combine_in_memory(fold, result, None, None)
-        else:
-            self._write(fold.slot, result, None, None)
+        rows = [self._combine_all(fold, parts[k : k + copies]) for k in range(0, len(parts), copies)]
+        for self.point, result in zip(points, self._fold_lanes(fold, rows), strict=True):
+            if self._in_memory(fold):
+                self._combine_in_memory(fold, result, None, None)
+            else:
+                self._write(fold.slot, result, None, None)
 
     def _finish_long(self, fold: Fold, kind: str) -> None:
         self._absorb(fold)
@@ -137,20 +141,34 @@ class KernelFolds(KernelMemory):
             parts = [self._combine(fold, x, y) for x, y in zip(parts[:half], parts[half:], strict=True)]
         return parts[0]
 
-    def _fold_lanes(self, fold: Fold, value: Value) -> Value:
-        lanes = value.lanes
+    def _fold_lanes(self, fold: Fold, rows: list[Value]) -> list[Value]:
+        """Of each vector the lanes folded, low half with high half. Halves of two vectors are folded as one."""
+        lanes, count = rows[0].lanes, len(rows)
+        if not lanes:
+            return rows
         while lanes > 1:
-            kind, half = llvm_type(value.dtype, lanes), lanes // 2
-            low, high = (
-                self.raw(f"shufflevector {kind} {value.name}, {kind} poison, <{half} x i32> <{picks}>")
-                for picks in (", ".join(f"i32 {k}" for k in range(start, start + half)) for start in (0, half))
-            )
-            value = self._combine(fold, Value(low, value.dtype, half), Value(high, value.dtype, half))
+            half = lanes // 2
+            if len(rows) == 1:
+                rows = [self._fold_halves(fold, rows[0], rows[0], lanes, rows[0].lanes // lanes)]
+            else:
+                pairs = zip(rows[::2], rows[1::2], strict=True)
+                rows = [self._fold_halves(fold, x, y, lanes, 2 * x.lanes // lanes) for x, y in pairs]
             lanes = half
-        if not value.lanes:
-            return value
-        name = self.raw(f"extractelement {llvm_type(value.dtype, 1)} {value.name}, i32 0")
-        return Value(name, value.dtype)
+        whole = [f"extractelement {llvm_type(row.dtype, row.lanes)} {row.name}, i32 {k}" for row in rows for k in range(row.lanes)]
+        assert len(whole) == count
+        return [Value(self.raw(one), rows[0].dtype) for one in whole]
+
+    def _fold_halves(self, fold: Fold, x: Value, y: Value, lanes: int, segments: int) -> Value:
+        """x and y joined have `segments` (of which they are the first) of `lanes`: the low half of each with its high."""
+        kind, half = llvm_type(x.dtype, x.lanes), lanes // 2
+        low, high = (
+            self.raw(f"shufflevector {kind} {x.name}, {kind} {y.name}, <{segments * half} x i32> <{picks}>")
+            for picks in (
+                ", ".join(f"i32 {segment * lanes + start + k}" for segment in range(segments) for k in range(half))
+                for start in (0, half)
+            )
+        )
+        return self._combine(fold, Value(low, x.dtype, segments * half), Value(high, x.dtype, segments * half))
 
     def _combine_in_memory(self, fold: Fold, value: Value, counter: str | None, mask: str | None) -> None:
         present = self._read(fold.slot, counter, mask)

@@ -78,16 +78,21 @@ class InnerLoop(KernelFolds):
                 for store in self.kernel.stores:
                     self._store(store, values, i, mask)
             for fold in self.kernel.folds:
-                self._fold(fold, [self.spread(values[fold.value], self.lanes.width) for values in rows], copy, i, mask)
+                self._fold(fold, points, [self.spread(values[fold.value], self.lanes.width) for values in rows], copy, i, mask)
 
-    def _fold(self, fold: Fold, values: list[Value], copy: int, counter: str, mask: str | None) -> None:
-        value = self._combine_all(fold, values)
-        if fold in self.accumulators:
-            self._combine_into(self.accumulators[fold][copy], fold, value, mask)
-        elif self._in_memory(fold):
-            self._combine_in_memory(fold, value, counter, mask)
-        else:
-            self._write(fold.slot, value, counter, mask)
+    def _fold(
+        self, fold: Fold, points: list[Point], values: list[Value], copy: int, counter: str, mask: str | None
+    ) -> None:
+        """A vector of each of `points`: together where the rows are folded, else each for itself."""
+        if self.kernel.rank > 1 and fold.axes >> (self.kernel.rank - 2) & 1:
+            points, values = points[:1], [self._combine_all(fold, values)]
+        for row, (self.point, value) in enumerate(zip(points, values, strict=True)):
+            if fold in self.accumulators:
+                self._combine_into(self.accumulators[fold][row * self.lanes.copies + copy], fold, value, mask)
+            elif self._in_memory(fold):
+                self._combine_in_memory(fold, value, counter, mask)
+            else:
+                self._write(fold.slot, value, counter, mask)
 
     def _body(self, point: Point, counter: str, mask: str | None, first: dict[int, Value] | None) -> dict[int, Value]:
         """All values at a vector of `point`; what does not depend on the row is taken from the `first` row."""

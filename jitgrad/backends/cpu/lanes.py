@@ -11,19 +11,22 @@ from ...ir.primitive import PRIMITIVES, Scalar
 from ...lowering.kernel import ABSENT, UNIT, Instruction, Kernel
 from ..target import Target
 
+CHEAP = 10        # cost up to which a body is copied for several rows or vectors
 MATH_COST = 8     # cost from which an operation is taken for a function of the mathematics library
 MOST_INLINED = 2  # calls of the mathematics library in a body beyond which they stay calls: code size is compile time
 
 
 @dataclass(frozen=True)
 class Lanes:
-    """How the innermost loop runs: vectors of `width` (0: scalars), `copies` of them a step. `peeled`: the full steps
-    run without a mask, else all steps run under one. `joined`: the rest is one masked step, not a branch a vector."""
+    """How the innermost loop runs: vectors of `width` (0: scalars), `copies` of them a step, for `rows` iterations of the
+    loop around it at once. `peeled`: the full steps run without a mask, else all steps run under one. `joined`: the rest
+    is one masked step, not a branch a vector."""
 
     width: int
     copies: int
     peeled: bool
     joined: bool = False
+    rows: int = 1
 
 
 def choose_lanes(kernel: Kernel, target: Target, columns: Columns | None) -> Lanes:
@@ -36,22 +39,30 @@ def choose_lanes(kernel: Kernel, target: Target, columns: Columns | None) -> Lan
     widest = max([step.dtype.itemsize for step in kernel.body if step.axes & inner] or [8])
     width = target.vector_bytes // widest
     cost = inner_cost(kernel)
+    rows = _rows_at_once(kernel, cost, columns)
     if any(fold.axes & inner for fold in kernel.folds):
-        lanes = (256 if cost <= 10 and columns is None else 64) // widest
+        lanes = (256 if cost <= CHEAP and kernel.rank == 1 else 64) // widest
         width = min(width, lanes)
-        return Lanes(width, max(1, lanes // width), cost <= 40, cost <= 10 and not kernel.stores)
-    copies = 1 if columns is not None and columns.rows > 1 else 4 if cost <= 8 else 2 if cost <= 24 else 1
-    return Lanes(width, copies, cost <= 40)
+        return Lanes(width, max(1, lanes // width), cost <= 40, cost <= CHEAP and not kernel.stores, rows)
+    copies = 1 if rows > 1 else 4 if cost <= 8 else 2 if cost <= 24 else 1
+    return Lanes(width, copies, cost <= 40, rows=rows)
+
+
+def _rows_at_once(kernel: Kernel, cost: int, columns: Columns | None) -> int:
+    """Rows that share a pass: sums of columns meet in registers, sums of rows share the additions across lanes."""
+    if kernel.rank < 2 or not kernel.folds or any(store.indices for store in kernel.stores):
+        return 1
+    if columns is not None and cost <= 4:
+        return 8
+    return 4 if cost <= CHEAP else 1
 
 
 @dataclass(frozen=True)
 class Columns:
-    """How sums of columns run: the loops in `order`, those from `start` on, but the innermost, folded; `rows` of the
-    last folded loop meet in registers before they go to memory."""
+    """How sums of columns run: the loops in `order`; those from `start` on, but the innermost, are folded."""
 
     order: tuple[int, ...]
     start: int
-    rows: int
 
 
 def choose_columns(kernel: Kernel) -> Columns | None:
@@ -75,8 +86,7 @@ def choose_columns(kernel: Kernel) -> Columns | None:
             return None
     if not axes:
         return None
-    cost = inner_cost(kernel)
-    return Columns((*order, innermost), start, 8 if cost <= 4 else 4 if cost <= 16 else 1)
+    return Columns((*order, innermost), start)
 
 
 def inner_cost(kernel: Kernel) -> int:

@@ -97,9 +97,14 @@ class KernelMemory(Emitter):
 
     def _slot(self, kind: str, initial: str) -> str:
         """A stack slot that holds `initial` at entry."""
+        name = self._room(kind)
+        self.line(f"store {kind} {initial}, ptr {name}")
+        return name
+
+    def _room(self, kind: str) -> str:
+        """A stack slot."""
         name = self.name("s")
         self.slots.append(f"  {name} = alloca {kind}, align 64")
-        self.line(f"store {kind} {initial}, ptr {name}")
         return name
 
     def _loop(self, start: str, stop: str, step: str, body) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...lowering.kernel import STRIDED, UNIT
+from ...lowering.kernel import STRIDED, UNIT, Fold
 from .columns import ColumnFolds
 from .memory import Point, memory_type
 
@@ -45,16 +45,20 @@ class Nest(ColumnFolds):
         """Everything inside the outer `depth` loops."""
         outside = self.point
         self._arrive(depth)
-        starting = [fold for fold in self.kernel.folds if self._suffix(fold) == depth < self.kernel.rank]
+        starting = self._starting(depth)
         for fold in starting:
-            self._start(fold)
+            self._start(fold, 1)
+        inside = self.point
         if self.columns is not None and depth == self.columns.start:
             self._column_blocks(lambda: self._loop_at(depth))
         else:
             self._loop_at(depth)
         for fold in starting:
-            self._conclude(fold)
+            self._conclude(fold, [inside])
         self.point = outside
+
+    def _starting(self, depth: int) -> list[Fold]:
+        return [fold for fold in self.kernel.folds if self._suffix(fold) == depth < self.kernel.rank]
 
     def _arrive(self, depth: int) -> None:
         """The values that the outer `depth` loops determine."""
@@ -71,10 +75,36 @@ class Nest(ColumnFolds):
             self._finish_point()
         elif depth == self.kernel.rank - 1 and self.lanes.width:
             self._inner_loop([self.point], *self.block)
-        elif self.columns is not None and depth == self.kernel.rank - 2:
-            self._row_groups(depth, lambda i: self._entered(depth, i))
+        elif depth == self.kernel.rank - 2 and self.columns is not None:
+            self._row_chunks(self.extents[depth], lambda begin, end: self._rows(depth, begin, end))
+        elif depth == self.kernel.rank - 2 and self.lanes.rows > 1:
+            self._rows(depth, "0", self.extents[depth])
         else:
             self._loop("0", self.extents[depth], "1", lambda i: self._enter(depth, i))
+
+    def _rows(self, depth: int, begin: str, end: str) -> None:
+        """Rows from `begin` to `end`, several at once, the last ones one by one."""
+        together = self.lanes.rows
+        count = self.raw(f"sub nsw i64 {end}, {begin}")
+        grouped = self.raw(f"sub nsw i64 {end}, {self.raw(f'and i64 {count}, {together - 1}')}")
+        self._loop(begin, grouped, str(together), lambda i: self._rows_at(depth, i, together))
+        if together > 1:
+            self._loop(grouped, end, "1", lambda i: self._rows_at(depth, i, 1))
+
+    def _rows_at(self, depth: int, first: str, count: int) -> None:
+        outside, points = self.point, []
+        at = self._moved(depth, first)
+        for k in range(count):
+            self.point = at = self._next_row(at, depth, first, k) if k else at
+            self._arrive(depth + 1)
+            points.append(self.point)
+        starting = self._starting(depth + 1)
+        for fold in starting:
+            self._start(fold, count)
+        self._inner_loop(points, *self.block)
+        for fold in starting:
+            self._conclude(fold, points)
+        self.point = outside
 
     def _enter(self, depth: int, counter: str) -> None:
         """The body of the loop over axis `depth`."""
@@ -82,12 +112,6 @@ class Nest(ColumnFolds):
         self.point = self._moved(depth, counter)
         self._level(depth + 1)
         self.point = outside
-
-    def _entered(self, depth: int, counter: str) -> Point:
-        """The point inside the loop over axis `depth`, where no fold starts."""
-        self.point = self._moved(depth, counter)
-        self._arrive(depth + 1)
-        return self.point
 
     def _moved(self, depth: int, counter: str) -> Point:
         rows = []
@@ -99,6 +123,16 @@ class Nest(ColumnFolds):
                 row = self.raw(f"getelementptr {memory_type(array.dtype)}, ptr {row}, i64 {counter}")
             rows.append(row)
         return replace(self.point, counters=(*self.point.counters, counter), rows=tuple(rows))
+
+    def _next_row(self, at: Point, depth: int, first: str, k: int) -> Point:
+        """The row after `at`, which is row `first` + k: by addition, as the products of `_moved` take longer."""
+        counter = self.raw(f"add nsw i64 {first}, {k}")
+        moves = [strides.get(depth) for strides in self.strides]
+        rows = [
+            self.raw(f"getelementptr i8, ptr {row}, i64 {stride}") if stride else row
+            for row, stride in zip(at.rows, moves, strict=True)
+        ]
+        return replace(at, counters=(*at.counters[:-1], counter), rows=tuple(rows))
 
     def _finish_point(self) -> None:
         """Stores and folds where every loop is a scalar one."""
