@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ...lowering.kernel import Fold
-from ..scalar import Value
+from ..scalar import BOOL, Value
 from .inner import InnerLoop
 from .memory import memory_type
 
@@ -25,7 +25,8 @@ class ColumnFolds(InnerLoop):
 
     block = ("0", "0")      # the columns that are walked, from and to
     many_rows = ""          # whether the rows are more than a chunk
-    rows_pending = ""       # slot: rows gathered on the stack
+    rows_pending = ""       # slot: rows gathered on the stack, where two loops or more are folded
+    begun = ""              # slot: whether the block has a chunk behind it
 
     def _prepare_columns(self) -> None:
         self.block = "0", self.extents[-1] if self.extents else "0"
@@ -48,42 +49,56 @@ class ColumnFolds(InnerLoop):
 
         def block(begin: str) -> None:
             self.block = begin, self._minimum(self.raw(f"add nsw i64 {begin}, {width}"), columns)
-            self.rows_pending = self._slot("i64", "0") if self.sums else ""
+            self.rows_pending = self._slot("i64", "0") if self._folds_two_loops() else ""
             rows = list(outside.rows)
             for fold, pair in stacks.items():
                 chunk, error = (self._moved_back(fold, stack, begin) for stack in pair)
                 self.places[fold] = chunk, rows[fold.slot], error
                 rows[fold.slot] = self.raw(f"select i1 {self.many_rows}, ptr {chunk}, ptr {rows[fold.slot]}")
             self.point = replace(outside, rows=tuple(rows))
-            for fold in self.kernel.folds:
-                if self._is_column(fold):
-                    self._fill(fold, rows[fold.slot])
+            self._fill([fold for fold in self.kernel.folds if self._is_column(fold) and fold not in self.sums])
             if self.sums:
-                self._when(self.many_rows, self._clear_totals)
-            rows_of_block()
-            if self.sums:
-                self._when(self.many_rows, self._add_to_totals)
+                self.begun = self._slot("i1", "false")
+            if self._folds_two_loops():
+                self._next_chunk()
+                rows_of_block()
+                self._when(self.many_rows, self._next_chunk)
+            else:
+                rows_of_block()
             self.point = outside
 
         self._loop("0", columns, str(width), block)
         self.block = "0", columns
 
+    def _folds_two_loops(self) -> bool:
+        return self.columns is not None and bool(self.sums) and self.columns.start < self.kernel.rank - 2
+
     def _row_chunks(self, rows: str, walk: Callable[[str, str], None]) -> None:
-        """`walk(begin, end)` for a chunk of rows after another."""
+        """`walk(begin, end)` for a chunk of rows after another; before each, and after the last of many, the results of
+        the chunk before go to the totals."""
 
         def chunk(begin: str) -> None:
+            if not self.rows_pending:
+                self._next_chunk()
             end = self._minimum(self.raw(f"add nsw i64 {begin}, {CHUNK_ROWS}"), rows)
             walk(begin, end)
-            count = self.raw(f"sub nsw i64 {end}, {begin}")
-            pending = self.raw(f"add i64 {self.raw(f'load i64, ptr {self.rows_pending}')}, {count}")
-            full = self.raw(f"icmp sge i64 {pending}, {CHUNK_ROWS}")
-            self.line(f"store i64 {self.raw(f'select i1 {full}, i64 0, i64 {pending}')}, ptr {self.rows_pending}")
-            self._when(self.raw(f"and i1 {full}, {self.many_rows}"), self._add_to_totals)
+            if self.rows_pending:
+                self._note_rows(self.raw(f"sub nsw i64 {end}, {begin}"))
 
-        if self.sums:
-            self._loop("0", rows, str(CHUNK_ROWS), chunk)
-        else:
+        if not self.sums:
             walk("0", rows)
+            return
+        stop = rows
+        if not self.rows_pending:
+            stop = self.raw(f"select i1 {self.many_rows}, i64 {self.raw(f'add nsw i64 {rows}, {CHUNK_ROWS}')}, i64 {rows}")
+        self._loop("0", stop, str(CHUNK_ROWS), chunk)
+
+    def _note_rows(self, count: str) -> None:
+        """Rows of several loops: a new chunk when as many as make one have gathered."""
+        pending = self.raw(f"add i64 {self.raw(f'load i64, ptr {self.rows_pending}')}, {count}")
+        full = self.raw(f"and i1 {self.raw(f'icmp sge i64 {pending}, {CHUNK_ROWS}')}, {self.many_rows}")
+        self.line(f"store i64 {self.raw(f'select i1 {full}, i64 0, i64 {pending}')}, ptr {self.rows_pending}")
+        self._when(full, self._next_chunk)
 
     # --- the results of a block
 
@@ -108,34 +123,33 @@ class ColumnFolds(InnerLoop):
         rows[fold.slot] = pointer
         self.point = replace(self.point, rows=tuple(rows))
 
-    def _fill(self, fold: Fold, pointer: str) -> None:
-        inside = self.point
+    def _fill(self, folds: list[Fold]) -> None:
+        """Writes the folds' identities to their results."""
 
         def body(i: str, mask: str) -> None:
-            self._at(fold, pointer)
-            self._write(fold.slot, self._identity(fold), i, mask)
-            self.point = inside
+            for fold in folds:
+                self._write(fold.slot, self._identity(fold), i, mask)
 
-        self._over_block(body)
+        if folds:
+            self._over_block(body)
 
-    def _clear_totals(self) -> None:
-        for fold, (_, total, error) in self.places.items():
-            self._fill(fold, total)
-            self._fill(fold, error)
-
-    def _add_to_totals(self) -> None:
-        inside = self.point
+    def _next_chunk(self) -> None:
+        """Adds the results of the chunk before, if there is one, to the totals, and clears them. (Of few rows the one
+        chunk's results are the totals: they are cleared.)"""
+        inside, begun = self.point, Value(self.raw(f"load i1, ptr {self.begun}"), BOOL)
 
         def body(i: str, mask: str) -> None:
             for fold, places in self.places.items():
-                value, total, error = (self._read_at(fold, place, i, mask) for place in places)
+                found = (self._read_at(fold, place, i, mask) for place in places)
+                value, total, error = (self.select(begun, one, self._identity(fold)) for one in found)
                 total, error = self._add_compensated(total, error, value)
-                for place, new in zip(places, (self._identity(fold), total, error), strict=True):
+                for place, new in zip(places[::-1], (error, total, self._identity(fold)), strict=True):
                     self._at(fold, place)
                     self._write(fold.slot, new, i, mask)
             self.point = inside
 
         self._over_block(body)
+        self.line(f"store i1 true, ptr {self.begun}")
 
     def _read_at(self, fold: Fold, pointer: str, counter: str, mask: str) -> Value:
         self._at(fold, pointer)

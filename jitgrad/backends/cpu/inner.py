@@ -45,7 +45,10 @@ class InnerLoop(KernelFolds):
             self._gathered(self.raw(f"mul nsw i64 {length}, {len(points)}"))
 
         assert CHUNK % (self.lanes.width * self.lanes.copies) == 0
-        self._loop(start, stop, str(CHUNK), chunk)
+        if self.columns is not None:  # a block of columns is less than a chunk
+            chunk(start)
+        else:
+            self._loop(start, stop, str(CHUNK), chunk)
 
     def _steps(self, start: str, end: str, points: list[Point]) -> None:
         """Full steps, then the rest under masks; or masked steps alone."""
