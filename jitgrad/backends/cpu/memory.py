@@ -122,9 +122,10 @@ class KernelMemory(Emitter):
         self.line(f"br label %{head}")
         self.lines.append(f"{after}:")
 
-    def _when(self, condition: str, body) -> None:
+    def _when(self, condition: str, body, rare: bool = False) -> None:
         inside, after = self.name("then")[1:], self.name("after")[1:]
-        self.line(f"br i1 {condition}, label %{inside}, label %{after}")
+        weights = ', !prof !{!"branch_weights", i32 1, i32 1000}' if rare else ""
+        self.line(f"br i1 {condition}, label %{inside}, label %{after}{weights}")
         self.lines.append(f"{inside}:")
         body()
         self.line(f"br label %{after}")
@@ -241,14 +242,28 @@ class KernelMemory(Emitter):
         """The bytes that checked indices add to an array's address; a bad index sets the flag and counts as 0."""
         total = None
         for index, (extent, stride) in zip(indices, self.indexed[slot], strict=True):
-            extent_value = Value(extent, I64)
-            wrapped = self.select(self.lt(index, self.like(index, 0)), self.add(index, extent_value), index)
-            inside = self._binary("icmp ult", wrapped, extent_value, BOOL)
-            self._flag(self.not_(inside), mask)
-            moved = self.mul(self.select(inside, wrapped, self.like(wrapped, 0)), Value(stride, I64))
+            checked = self._checked(index, Value(extent, I64), mask) if index.lanes else self._checked_rarely(index, extent)
+            moved = self.mul(checked, Value(stride, I64))
             total = moved if total is None else self.add(total, moved)
         assert total is not None, "an indexed array without an index"
         return total
+
+    def _checked(self, index: Value, extent: Value, mask: str | None) -> Value:
+        wrapped = self.select(self.lt(index, self.like(index, 0)), self.add(index, extent), index)
+        inside = self._binary("icmp ult", wrapped, extent, BOOL)
+        self._flag(self.not_(inside), mask)
+        return self.select(inside, wrapped, self.like(wrapped, 0))
+
+    def _checked_rarely(self, index: Value, extent: str) -> Value:
+        """One index: most are not negative, which a branch finds out faster than the checks take."""
+        place = self._slot("i64", index.name)
+        beyond = self.raw(f"icmp uge i64 {index.name}, {extent}")
+
+        def wrap() -> None:
+            self.line(f"store i64 {self._checked(index, Value(extent, I64), None).name}, ptr {place}")
+
+        self._when(beyond, wrap, rare=True)
+        return Value(self.raw(f"load i64, ptr {place}"), I64)
 
     def _flag(self, bad: Value, mask: str | None) -> None:
         if bad.lanes:
