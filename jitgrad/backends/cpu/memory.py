@@ -15,6 +15,7 @@ from ..target import Target
 from .lanes import choose_columns, choose_lanes, inlines_math
 
 I64 = np.dtype(np.int64)
+COMMON_STEPS = (-1, 2, 3)  # strides, in elements, of reversed arrays and of columns of pairs and triples
 
 
 def binding_words(binding: Binding, kernel: Kernel, buffers: dict[Node, Slot]) -> list:
@@ -131,6 +132,17 @@ class KernelMemory(Emitter):
         self.line(f"br label %{after}")
         self.lines.append(f"{after}:")
 
+    def _switch(self, value: str, cases: dict, otherwise) -> None:
+        """The code of the case that `value` is, or `otherwise`."""
+        names = {case: self.name("case")[1:] for case in cases}
+        other, after = self.name("other")[1:], self.name("after")[1:]
+        self.line(f"switch i64 {value}, label %{other} [{' '.join(f'i64 {case}, label %{names[case]}' for case in cases)}]")
+        for name, body in [*((names[case], body) for case, body in cases.items()), (other, otherwise)]:
+            self.lines.append(f"{name}:")
+            body()
+            self.line(f"br label %{after}")
+        self.lines.append(f"{after}:")
+
     # --- lanes
 
     def _lane_numbers(self) -> str:
@@ -153,6 +165,8 @@ class KernelMemory(Emitter):
 
     def _read(self, slot: int, counter: str | None, mask: str | None, offset: Value | None = None) -> Value:
         array = self.kernel.arrays[slot]
+        if counter is not None and mask is None and offset is None and array.pattern[-1] == STRIDED:
+            return self._from_memory(self._read_strided(slot, counter))
         where = self._address(slot, counter, offset)
         kind = memory_type(array.dtype, where.lanes_read)
         if where.scattered:
@@ -163,6 +177,38 @@ class KernelMemory(Emitter):
             raw = self.raw(f"load {kind}, ptr {where.name}, align {array.dtype.itemsize}")
         value = Value(raw, array.dtype, where.lanes_read)
         return self._from_memory(value)
+
+    def _read_strided(self, slot: int, counter: str) -> Value:
+        """A vector along a stride: of a few strides that are common, by whole vectors and a choice of their lanes, which
+        takes a fraction of a gather's time."""
+        dtype, width, stride = self.kernel.arrays[slot].dtype, self.lanes.width, self.strides[slot][self.kernel.rank - 1]
+        kind, size = memory_type(dtype, width), dtype.itemsize
+        start = self.raw(f"getelementptr i8, ptr {self.point.rows[slot]}, i64 {self.raw(f'mul nsw i64 {counter}, {stride}')}")
+        result = self._room(kind)
+
+        def by_vectors(step: int) -> None:
+            first = min(0, step * (width - 1))  # from where on the elements are in memory, in elements after `start`
+            last = max(0, step * (width - 1)) - width + 1
+            begins = [min(first + k * width, last) for k in range(abs(step))]
+            places = [(k * step, max(n for n, begin in enumerate(begins) if begin <= k * step)) for k in range(width)]
+            found = ""
+            for n, begin in enumerate(begins):
+                at = self.raw(f"getelementptr i8, ptr {start}, i64 {begin * size}")
+                loaded = self.raw(f"load {kind}, ptr {at}, align {size}")
+                picks = ", ".join(
+                    f"i32 {place - begin if source == n and not found else width + place - begin if source == n else k}"
+                    for k, (place, source) in enumerate(places)
+                )
+                found = self.raw(f"shufflevector {kind} {found or loaded}, {kind} {loaded}, <{width} x i32> <{picks}>")
+            self.line(f"store {kind} {found}, ptr {result}")
+
+        def gathered() -> None:
+            where = self._address(slot, counter, None)
+            raw = self._masked("gather", kind, f"{where.pointer_type} {where.name}, i32 {size}", where, None)
+            self.line(f"store {kind} {raw}, ptr {result}")
+
+        self._switch(stride, {step * size: lambda step=step: by_vectors(step) for step in COMMON_STEPS}, gathered)
+        return Value(self.raw(f"load {kind}, ptr {result}"), dtype, width)
 
     def _masked(self, verb: str, kind: str, address: str, where: _Address, mask: str | None) -> str:
         """A masked load or gather; lanes that do not count read as zero."""
