@@ -213,7 +213,7 @@ class KernelMemory(Emitter):
     def _masked(self, verb: str, kind: str, address: str, where: _Address, mask: str | None) -> str:
         """A masked load or gather; lanes that do not count read as zero."""
         lanes = where.lanes_read
-        mask = mask or f"<{', '.join(['i1 true'] * lanes)}>"
+        mask = mask or _mask_text([True] * lanes)
         suffix = _suffix_of(kind, lanes)
         pointer = where.pointer_type if where.scattered else "ptr"
         pointer_suffix = f"v{lanes}p0" if where.scattered else "p0"
@@ -223,6 +223,9 @@ class KernelMemory(Emitter):
 
     def _write(self, slot: int, value: Value, counter: str | None, mask: str | None, offset: Value | None = None) -> None:
         array = self.kernel.arrays[slot]
+        if counter is not None and mask is None and offset is None and array.pattern[-1] == STRIDED:
+            self._write_strided(slot, self._to_memory(self.spread(value, self.lanes.width)), counter)
+            return
         where = self._address(slot, counter, offset)
         lanes = where.lanes_read
         if lanes:
@@ -231,14 +234,37 @@ class KernelMemory(Emitter):
         kind = memory_type(array.dtype, lanes)
         size = array.dtype.itemsize
         if where.scattered or (lanes and mask):
-            verb, pointer = ("scatter", where.pointer_type) if where.scattered else ("store", "ptr")
-            pointer_suffix = f"v{lanes}p0" if where.scattered else "p0"
-            function = f"@llvm.masked.{verb}.{_suffix_of(kind, lanes)}.{pointer_suffix}"
-            mask = mask or f"<{', '.join(['i1 true'] * lanes)}>"
-            self.declared.add(f"declare void {function}({kind}, {pointer}, i32 immarg, <{lanes} x i1>)")
-            self.line(f"call void {function}({kind} {value.name}, {pointer} {where.name}, i32 {size}, <{lanes} x i1> {mask})")
+            self._masked_write(kind, value.name, where, size, mask or _mask_text([True] * lanes))
         else:
             self.line(f"store {kind} {value.name}, ptr {where.name}, align {size}")
+
+    def _masked_write(self, kind: str, value: str, where: _Address, size: int, mask: str) -> None:
+        lanes = where.lanes_read
+        verb, pointer = ("scatter", where.pointer_type) if where.scattered else ("store", "ptr")
+        pointer_suffix = f"v{lanes}p0" if where.scattered else "p0"
+        function = f"@llvm.masked.{verb}.{_suffix_of(kind, lanes)}.{pointer_suffix}"
+        self.declared.add(f"declare void {function}({kind}, {pointer}, i32 immarg, <{lanes} x i1>)")
+        self.line(f"call void {function}({kind} {value}, {pointer} {where.name}, i32 {size}, <{lanes} x i1> {mask})")
+
+    def _write_strided(self, slot: int, value: Value, counter: str) -> None:
+        """A vector along a stride, as `_read_strided` reads it."""
+        dtype, width, stride = self.kernel.arrays[slot].dtype, self.lanes.width, self.strides[slot][self.kernel.rank - 1]
+        kind, size = memory_type(dtype, width), dtype.itemsize
+        start = self.raw(f"getelementptr i8, ptr {self.point.rows[slot]}, i64 {self.raw(f'mul nsw i64 {counter}, {stride}')}")
+
+        def by_vectors(step: int) -> None:
+            for begin in range(min(0, step * (width - 1)), max(1, step * (width - 1) + 1), width):
+                lanes = [divmod(begin + k, step) for k in range(width)]
+                here = [rest == 0 and lane < width for lane, rest in lanes]
+                picks = ", ".join(f"i32 {lane if hit else 0}" for (lane, _), hit in zip(lanes, here, strict=True))
+                spaced = self.raw(f"shufflevector {kind} {value.name}, {kind} poison, <{width} x i32> <{picks}>")
+                at = self.raw(f"getelementptr i8, ptr {start}, i64 {begin * size}")
+                self._masked_write(kind, spaced, _Address(at, False, width), size, _mask_text(here))
+
+        def scattered() -> None:
+            self._masked_write(kind, value.name, self._address(slot, counter, None), size, _mask_text([True] * width))
+
+        self._switch(stride, {step * size: lambda step=step: by_vectors(step) for step in COMMON_STEPS}, scattered)
 
     def _address(self, slot: int, counter: str | None, offset: Value | None) -> _Address:
         """Where the array is at the current loops, in lanes when the innermost loop moves along it."""
@@ -377,6 +403,11 @@ def memory_type(dtype: np.dtype, lanes: int = 0) -> str:
     """LLVM's type of elements in memory: as in registers, but a bool takes a byte."""
     element = "i8" if dtype == BOOL else scalar_type(dtype)
     return f"<{lanes} x {element}>" if lanes else element
+
+
+def _mask_text(lanes: list[bool]) -> str:
+    """A constant mask."""
+    return f"<{', '.join(f'i1 {str(lane).lower()}' for lane in lanes)}>"
 
 
 def _suffix_of(kind: str, lanes: int) -> str:
