@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...ir.primitive import PRIMITIVES, Scalar
-from ...lowering.kernel import ABSENT, UNIT, Instruction, Kernel
+from ...lowering.kernel import ABSENT, STRIDED, UNIT, Instruction, Kernel
 from ..target import Target
 
 CHEAP = 10        # cost up to which a body is copied for several rows or vectors
@@ -39,12 +39,14 @@ def choose_lanes(kernel: Kernel, target: Target, columns: Columns | None) -> Lan
     widest = max([step.dtype.itemsize for step in kernel.body if step.axes & inner] or [8])
     width = target.vector_bytes // widest
     cost = inner_cost(kernel)
-    rows = _rows_at_once(kernel, cost, columns)
+    strided = any(array.pattern[-1] == STRIDED for array in kernel.arrays)
+    cheap = cost <= CHEAP and not strided  # strided accesses are much code each: they are not copied
+    rows = _rows_at_once(kernel, cost, columns) if cheap else 1
     if any(fold.axes & inner for fold in kernel.folds):
-        lanes = (256 if cost <= CHEAP and kernel.rank == 1 else 64) // widest
+        lanes = (256 if cheap and kernel.rank == 1 else 64) // widest
         width = min(width, lanes)
-        return Lanes(width, max(1, lanes // width), cost <= 40, cost <= CHEAP and not kernel.stores, rows)
-    copies = 1 if rows > 1 else 4 if cost <= 8 else 2 if cost <= 24 else 1
+        return Lanes(width, max(1, lanes // width), cost <= 40, cheap and not kernel.stores, rows)
+    copies = 1 if rows > 1 or strided else 4 if cost <= 8 else 2 if cost <= 24 else 1
     return Lanes(width, copies, cost <= 40, rows=rows)
 
 
@@ -52,9 +54,7 @@ def _rows_at_once(kernel: Kernel, cost: int, columns: Columns | None) -> int:
     """Rows that share a pass: sums of columns meet in registers, sums of rows share the additions across lanes."""
     if kernel.rank < 2 or not kernel.folds or any(store.indices for store in kernel.stores):
         return 1
-    if columns is not None and cost <= 4:
-        return 8
-    return 4 if cost <= CHEAP else 1
+    return 8 if columns is not None and cost <= 4 else 4
 
 
 @dataclass(frozen=True)

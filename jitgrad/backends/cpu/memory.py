@@ -15,6 +15,7 @@ from ..target import Target
 from .lanes import choose_columns, choose_lanes, inlines_math
 
 I64 = np.dtype(np.int64)
+MOST_TOLD = 4
 COMMON_STEPS = (-1, 2, 3)  # strides, in elements, of reversed arrays and of columns of pairs and triples
 
 
@@ -207,7 +208,7 @@ class KernelMemory(Emitter):
             raw = self._masked("gather", kind, f"{where.pointer_type} {where.name}, i32 {size}", where, None)
             self.line(f"store {kind} {raw}, ptr {result}")
 
-        self._switch(stride, {step * size: lambda step=step: by_vectors(step) for step in COMMON_STEPS}, gathered)
+        self._switch(stride, {step * size: lambda step=step: by_vectors(step) for step in self._steps_told()}, gathered)
         return Value(self.raw(f"load {kind}, ptr {result}"), dtype, width)
 
     def _masked(self, verb: str, kind: str, address: str, where: _Address, mask: str | None) -> str:
@@ -264,7 +265,12 @@ class KernelMemory(Emitter):
         def scattered() -> None:
             self._masked_write(kind, value.name, self._address(slot, counter, None), size, _mask_text([True] * width))
 
-        self._switch(stride, {step * size: lambda step=step: by_vectors(step) for step in COMMON_STEPS}, scattered)
+        self._switch(stride, {step * size: lambda step=step: by_vectors(step) for step in self._steps_told()}, scattered)
+
+    def _steps_told(self) -> tuple[int, ...]:
+        """The strides that are told from others at run time: none where so many accesses would make much code."""
+        strided = sum(array.pattern[-1] == STRIDED for array in self.kernel.arrays)
+        return COMMON_STEPS if strided <= MOST_TOLD else ()
 
     def _address(self, slot: int, counter: str | None, offset: Value | None) -> _Address:
         """Where the array is at the current loops, in lanes when the innermost loop moves along it."""
