@@ -281,3 +281,13 @@ def _mergeable(draft: _Draft, outer: int, inner: int) -> bool:
 def covers_whole(place: Node) -> bool:
     """Whether the pieces of a place cover all of it, so that nothing need be filled with zeros before."""
     return sum(operand.aval.size for operand in place.operands) == place.aval.size
+
+
+def combining_kernel(op: str, parts: Node, result: Node) -> tuple[Kernel, Binding]:
+    """The kernel that folds `parts`, along their first axis, into `result`."""
+    axes = set(range(parts.ndim))
+    strides = [list(contiguous_strides(parts.shape)), [0, *contiguous_strides(result.shape)]]
+    body: list[tuple] = [("load", (), (0,), parts.dtype, axes)]
+    dtypes, folds = [parts.dtype] * 2, [(op, 0, 1, frozenset({0}))]
+    draft = _Draft(parts.shape, body, [parts, result], [0, 0], strides, dtypes, [(), ()], [], [], folds, set())
+    return finish(draft)

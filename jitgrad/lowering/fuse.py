@@ -144,7 +144,7 @@ class _Fuser:
             if hoisted and is_elementwise(base):
                 self.cost[node], self.streams[node] = self.cost[base], self.streams[base]
             else:
-                self.streams[node] = frozenset() if base.primitive.name == "constant" else frozenset((node,))
+                self.streams[node] = frozenset() if base.primitive.name == "constant" else frozenset((base,))
             return
         own = node.primitive.code.cost if isinstance(node.primitive.code, Scalar) else 2
         self.cost[node] = min(_SATURATED, own + sum(self.cost[operand] for operand in set(node.operands)))

@@ -18,7 +18,7 @@ from math import prod
 from ..ir.aval import aval_of
 from ..ir.graph import Graph, with_operands
 from ..ir.node import Node, apply, blamed_on, call, constant_value, full
-from ..ir.primitive import Index, Reduce
+from ..ir.primitive import Index, Reduce, View
 from ..ops.shape import assemble, broadcast, iota, reshape, slice_axis, transpose
 from .fuel import spend
 from .simplify import is_arithmetic, simplify_node
@@ -176,7 +176,8 @@ class _Split:
         remade: set[Node] = set()
         for node in reversed(self.graph.nodes):
             if node in self.axes and self._is_computed(node):
-                if node not in wanted or (is_arithmetic(node) and node.aval.size < self.largest):
+                as_large = isinstance(node.primitive.code, View) or node.aval.size == self.largest
+                if node not in wanted or not as_large or isinstance(node.primitive.code, Reduce):
                     continue
                 remade.add(node)
                 wanted.update(node.operands)
@@ -192,11 +193,10 @@ class _Split:
 
     def _is_computed(self, node: Node) -> bool:
         """Whether the pieces of `node` come from pieces; otherwise they are cut out of it."""
-        return bool(node.operands) and (
-            is_arithmetic(node)
-            or node.primitive.name in ("broadcast", "transpose", "reshape")
-            or isinstance(node.primitive.code, Reduce)
-        )
+        if not node.operands:
+            return False
+        axis = self.axes[node]
+        return node.primitive.name == "broadcast" or any(axis == own for own, _ in _same_axes(node))
 
     def _whole(self, node: Node) -> Node:
         if node not in self.whole:
@@ -213,7 +213,7 @@ class _Split:
         axis = self.axes[node]
         known = constant_value(node)
         if known is not None:
-            return full(known, _without(node, axis))
+            return full(known, aval_of(_without(node, axis), node.dtype))
         if isinstance(node.primitive.code, Index):
             return _counted(node, axis, k)
         cut = slice_axis(self._whole(node), axis, k, 1)

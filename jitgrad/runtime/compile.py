@@ -113,18 +113,18 @@ def link(plan: Plan, observe: Observer | None = None) -> Executable:
 
 
 def _calls(plan: Plan):
-    """(step, binding, scratch offset) of every call: strips block by block, other steps once."""
-    strips = {strip.start: strip for strip in plan.strips}
+    """(step, binding, scratch offset) of every call: sweeps block by block, other steps once."""
+    sweeps = {sweep.start: sweep for sweep in plan.sweeps}
     index = 0
     while index < len(plan.steps):
-        step, strip = plan.steps[index], strips.get(index)
-        if strip is not None:
-            kernels = [one for one in plan.steps[strip.start : strip.stop] if isinstance(one, KernelStep)]
-            for one, binding in strip.bindings(kernels):
-                yield one, binding, -1
+        step, sweep = plan.steps[index], sweeps.get(index)
+        if sweep is not None:
+            for block in range(sweep.blocks):
+                for one, binding in zip(plan.steps[sweep.start : sweep.stop], sweep.bindings(block), strict=True):
+                    yield one, binding, -1
         else:
             yield step, getattr(step, "binding", None), plan.scratch[index]
-        index = strip.stop if strip is not None else index + 1
+        index = sweep.stop if sweep is not None else index + 1
 
 
 def _driver(address: int):
