@@ -87,7 +87,7 @@ def _node_steps(fusion: Fusion, accesses: Accesses, node: Node, count: int):
     code, level = node.primitive.code, fusion.level[node]
     if isinstance(code, Library):
         operands = tuple(accesses.strided(operand) for operand in node.operands)
-        yield (level, 0, 1, count), RoutineStep(code.routine, node, operands)
+        yield (level, 0, 1, count), RoutineStep(code.routine, node, operands, accesses.strided(node))
     elif isinstance(code, ScatterAdd):
         yield (level, 0, 0, count), _filled(fusion, accesses, node, node.operands[0], level)
         builder = KernelBuilder(fusion, accesses, Home(level, node.operands[1].shape))

@@ -24,16 +24,25 @@ class KernelStep:
 
 @dataclass(frozen=True)
 class RoutineStep:
-    """One call of a library routine for `node`, its operands where the accesses say."""
+    """One call of a library routine for `node`, or a part of it: operands and result where the accesses say."""
 
     routine: str
     node: Node
     operands: tuple[Access, ...]
+    result: Access
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """The result's, then the operands'."""
+        return (self.result, *self.operands)
 
     @property
     def writes(self) -> tuple[Node, ...]:
-        return (self.node,)
+        return (self.result.base,)
 
     @property
     def touches(self) -> tuple[Node, ...]:
-        return (self.node, *(access.base for access in self.operands))
+        return tuple(access.base for access in self.accesses)
+
+
+Step = KernelStep | RoutineStep

@@ -13,14 +13,13 @@ number of threads, and so is the order in which parts are added up.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..ir.aval import aval_of
 from ..ir.node import Node, fresh_input
 from .build import combining_kernel
-from .kernel import Binding
 from .rows import Rows, rows_of
-from .steps import KernelStep, RoutineStep
+from .steps import KernelStep, RoutineStep, Step
 from .work import work_of
 
 BLOCK_BYTES = 1 << 17    # of all arrays of a run together: half of a small second-level cache
@@ -58,12 +57,12 @@ class Sweep:
     def private_bytes(self, node: Node) -> int:
         return self.block * (node.aval.size // self.rows) * node.dtype.itemsize
 
-    def bindings(self, number: int) -> Iterator[Binding]:
-        """The bindings of the steps, in order, for block `number`."""
+    def steps(self, number: int) -> Iterator[Step]:
+        """The steps, in order, for block `number`."""
         first = number * self.block
         count = min(self.block, self.rows - first)
         for view, moves in zip(self.views, self.moves, strict=True):
-            yield view.bound(first, count, tuple(first * row + number * block for row, block in moves))
+            yield view.part(first, count, tuple(first * row + number * block for row, block in moves))
 
 
 def find_sweeps(steps: list, fixed: set[Node]) -> tuple[list, list[Sweep]]:
@@ -87,25 +86,33 @@ def find_sweeps(steps: list, fixed: set[Node]) -> tuple[list, list[Sweep]]:
 
 def _best_run(steps: list) -> _Run | None:
     """The run from the first step on that takes in most steps; None if none is worth while."""
-    first = steps[0]
-    if not isinstance(first, KernelStep) or first.kernel.rank == 0:
-        return None
-    extents = [first.binding.extents[0]]
-    if first.kernel.rank == 1:  # merged loops: rows may be some iterations each
-        later = (s.binding.extents[0] for s in steps[1:WINDOW] if isinstance(s, KernelStep) and s.kernel.rank > 1)
-        extents += [rows for rows in dict.fromkeys(later) if rows < extents[0] and extents[0] % rows == 0]
-    runs = [_Run(steps, rows) for rows in extents[:CANDIDATES]]
+    runs = [_Run(steps, rows) for rows in _numbers_of_rows(steps)]
     best = max(runs, key=lambda run: len(run.views), default=None)
     if best is not None and best.is_worthwhile():
         return best
     return _cut_alone(steps)
 
 
+def _numbers_of_rows(steps: list) -> list[int]:
+    """The numbers of rows that a run from the first step on may have."""
+    first = steps[0]
+    if isinstance(first, RoutineStep):
+        return [first.result.shape[0]] if first.routine == "matmul" else []
+    if first.kernel.rank == 0:
+        return []
+    outer = first.binding.extents[0]
+    if first.kernel.rank > 1:
+        return [outer]
+    # Merged loops: a row may be some iterations.
+    later = (s.binding.extents[0] for s in steps[1:WINDOW] if isinstance(s, KernelStep) and s.kernel.rank > 1)
+    return [outer, *(rows for rows in dict.fromkeys(later) if rows < outer and outer % rows == 0)][:CANDIDATES]
+
+
 def _cut_alone(steps: list) -> _Run | None:
     """The first step alone, cut along the first of its loops that gives pieces enough."""
     step = steps[0]
     work = work_of(step).nanoseconds
-    if work < PARALLEL_WORK:
+    if not isinstance(step, KernelStep) or work < PARALLEL_WORK:
         return None
     wanted = _pieces(work)
     found: _Run | None = None
@@ -125,7 +132,7 @@ class _Run:
     """
 
     def __init__(self, steps: list, rows: int, axis: int | None = None):
-        self.rows = rows
+        self.rows, self.alone = rows, axis is not None
         self.views: list[Rows] = []
         self.rest: list = []
         self._written: dict[Node, tuple[int, int]] = {}  # by the run: (offset, elements from row to row)
@@ -133,8 +140,8 @@ class _Run:
         self._touched: set[Node] = set()
         self._left_touched: set[Node] = set()            # by steps that are not in the run
         self._left_written: set[Node] = set()
-        if axis is not None:
-            view = rows_of(steps[0], rows, axis)
+        if self.alone:
+            view = rows_of(steps[0], rows, axis or 0)
             if view is not None and self._fits(view):
                 self._take(view)
             self.rest = steps[1:]
@@ -152,21 +159,20 @@ class _Run:
 
     # --- which steps
 
-    def _joins(self, step: KernelStep | RoutineStep) -> bool:
+    def _joins(self, step: Step) -> bool:
         """Takes `step` into the run if it can be."""
         view = rows_of(step, self.rows)
-        if view is None or not self._is_free(view.step) or not self._fits(view):
+        if view is None or 2 * _least_block(view) > self.rows or not self._is_free(step) or not self._fits(view):
             return False
         self._take(view)
         return True
 
-    def _is_free(self, step: KernelStep) -> bool:
+    def _is_free(self, step: Step) -> bool:
         """Whether `step` may be called before the steps that were left."""
         return self._left_written.isdisjoint(step.touches) and self._left_touched.isdisjoint(step.writes)
 
     def _fits(self, view: Rows) -> bool:
         """Whether the step keeps to its row in all that the run writes."""
-        binding = view.step.binding
         for slot, node in enumerate(view.buffers):
             if node in self._folded or (slot in view.folded and node in self._touched):
                 return False
@@ -175,10 +181,9 @@ class _Run:
                 continue
             if writes and node in self._touched and node not in self._written:
                 return False
-            stride, negative = view.strides[slot], any(s < 0 for s in binding.strides[slot])
-            place = binding.offsets[slot], stride
-            overlapping = view.axis == 0 and view.spans[slot] >= stride
-            if binding.indexed[slot] or negative or overlapping or self._written.get(node, place) != place:
+            place = view.offsets[slot], view.strides[slot]
+            overlapping = not self.alone and view.spans[slot] >= view.strides[slot]
+            if slot in view.whole or overlapping or self._written.get(node, place) != place:
                 return False
         return True
 
@@ -189,7 +194,7 @@ class _Run:
             if slot in view.folded:
                 self._folded.add(node)
             elif node in view.step.writes:
-                self._written[node] = view.step.binding.offsets[slot], view.strides[slot]
+                self._written[node] = view.offsets[slot], view.strides[slot]
 
     # --- how many rows at a time
 
@@ -214,7 +219,7 @@ class _Run:
         row = self._row_bytes()
         if row * self.rows >= LEAST_BYTES:
             block = min(block, BLOCK_BYTES // row)
-        return self._rounded(max(1, block, -(-self.rows * len(self.views) // MOST_CALLS), self._least_block()))
+        return self._rounded(max(1, block, -(-self.rows * len(self.views) // MOST_CALLS), *map(_least_block, self.views)))
 
     def blocks_for(self, wanted: int) -> int:
         """How many blocks there are for a step on its own that should be cut into `wanted`."""
@@ -222,17 +227,8 @@ class _Run:
 
     def _block_for(self, wanted: int) -> int:
         (view,) = self.views
-        innermost = view.axis == view.step.kernel.rank - 1
-        return self._rounded(max(-(-self.rows // wanted), self._least_block(), EVEN if innermost else 1))
-
-    def _least_block(self) -> int:
-        """Rows of which there must be so many that the parts of folds are little beside what they are folded from."""
-        least = 1
-        for view in self.views:
-            if view.folded:
-                points = max(1, _points(view) // self.rows)
-                least = max(least, -(-PART_OF_WORK * view.folded_elements // points))
-        return least
+        least = max(_least_block(view), EVEN if 1 in view.strides else 1)  # vectors along the rows should be full
+        return self._rounded(max(-(-self.rows // wanted), least))
 
     @staticmethod
     def _rounded(block: int) -> int:
@@ -242,13 +238,12 @@ class _Run:
 
     def sweep(self, start: int, public: set[Node]) -> tuple[Sweep, list[KernelStep]]:
         """The sweep, whose first step will have the number `start`, and the steps that put parts of folds together."""
-        alone = len(self.views) == 1
-        block = self._block_for(_pieces(self.work)) if alone else self._block()
+        block = self._block_for(_pieces(self.work)) if self.alone else self._block()
         blocks = -(-self.rows // block)
         private = frozenset(
             node
             for node, (offset, stride) in self._written.items()
-            if node not in public and offset == 0 and stride * self.rows == node.aval.size and not alone
+            if node not in public and offset == 0 and stride * self.rows == node.aval.size and not self.alone
         )
         views, moves, combining = [], [], []
         for view in self.views:
@@ -264,12 +259,9 @@ def _pieces(work: float) -> int:
     return max(1, min(MOST_PIECES, int(work / PIECE_WORK)))
 
 
-def _points(view: Rows) -> int:
-    """Points of the step's loops."""
-    points = 1
-    for extent in view.step.binding.extents:
-        points *= extent
-    return points
+def _least_block(view: Rows) -> int:
+    """Rows of which there must be so many that the parts of folds are little beside what they are folded from."""
+    return max(1, -(-PART_OF_WORK * view.folded_elements // view.read)) if view.folded else 1
 
 
 def _moves(view: Rows, slot: int, private: frozenset[Node]) -> tuple[int, int]:
@@ -281,16 +273,9 @@ def _moves(view: Rows, slot: int, private: frozenset[Node]) -> tuple[int, int]:
 
 def _in_parts(view: Rows, blocks: int) -> tuple[Rows, list[KernelStep]]:
     """The view with folds over the rows going to an array of parts, and the steps that put the parts together."""
-    step, combining = view.step, []
     replaced: dict[Node, Node] = {}
-    for fold in step.kernel.folds:
-        if fold.slot in view.folded:
-            result = step.binding.buffers[fold.slot]
-            parts = replaced[result] = fresh_input(aval_of((blocks, *result.shape), result.dtype))
-            combining.append(KernelStep(*combining_kernel(fold.op, parts, result), (result,)))
-    if not replaced:
-        return view, []
-    buffers = tuple(replaced.get(node, node) for node in step.binding.buffers)
-    writes = tuple(replaced.get(node, node) for node in step.writes)
-    changed = KernelStep(step.kernel, replace(step.binding, buffers=buffers), writes)
-    return replace(view, step=changed), combining
+    combining = []
+    for op, result in view.folds():
+        parts = replaced[result] = fresh_input(aval_of((blocks, *result.shape), result.dtype))
+        combining.append(KernelStep(*combining_kernel(op, parts, result), (result,)))
+    return (view.redirected(replaced) if replaced else view), combining

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..ir.primitive import PRIMITIVES, Scalar
 from .kernel import ABSENT
-from .steps import KernelStep, RoutineStep
+from .steps import KernelStep, RoutineStep, Step
 
 # Of one thread, measured on AVX-512: an operation of cost 1 on an element, and a byte that is in no near cache.
 _NANOSECONDS_PER_FLOP = 0.05
@@ -27,7 +27,7 @@ class Work(NamedTuple):
         return _NANOSECONDS_PER_FLOP * self.flops + _NANOSECONDS_PER_BYTE * (self.read + self.written)
 
 
-def work_of(step: KernelStep | RoutineStep) -> Work:
+def work_of(step: Step) -> Work:
     """An estimate from the loops: caches are not thought of, and a gathered array counts once per element taken."""
     return _kernel_work(step) if isinstance(step, KernelStep) else _routine_work(step)
 
@@ -64,7 +64,8 @@ def _cost(op: str) -> int:
 
 
 def _routine_work(step: RoutineStep) -> Work:
+    itemsize = step.node.dtype.itemsize
     read = sum(prod(access.shape) * access.base.dtype.itemsize for access in step.operands)
-    size = step.node.aval.size
+    size = prod(step.result.shape)
     flops = 2 * size * step.operands[0].shape[-1] if step.routine == "matmul" else size
-    return Work(flops, read, max(1, size) * step.node.dtype.itemsize)
+    return Work(flops, read, max(1, size) * itemsize)

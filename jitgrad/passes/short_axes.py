@@ -12,6 +12,7 @@ kernel's structure.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import reduce
 from math import prod
 
@@ -39,33 +40,46 @@ _PAIRWISE = {
 
 
 def split_short_axes(graph: Graph) -> Graph:
-    """One axis after another, until none is left that is worth it."""
-    refused: set[Place] = set()
-    while (axis := _next_axis(graph, refused)) is not None:
-        graph = _Split(graph, axis).run()
+    """All axes worth it, those that share no array at once; again until none is left."""
+    while axes := _chosen_axes(graph):
+        graph = _Split(graph, axes).run()
     return graph
 
 
 # --- which axes
 
 
-def _next_axis(graph: Graph, refused: set[Place]) -> dict[Node, int] | None:
-    """The nodes that have the first axis worth taking apart, each with its number for it."""
+@dataclass(frozen=True)
+class _Axis:
+    """A node's axis that is taken apart; `largest` is the size of the largest array that has it."""
+
+    number: int
+    extent: int
+    largest: int
+
+
+def _chosen_axes(graph: Graph) -> dict[Node, _Axis]:
+    """For each node that has an axis worth taking apart, that axis (one of them)."""
+    summed = [
+        (node.operands[0], axis)
+        for node in graph.nodes
+        if isinstance(node.primitive.code, Reduce) and node.primitive.name in _PAIRWISE
+        for axis in node.params["axes"]
+    ]
+    summed = [place for place in summed if _is_short(place)]
+    chosen: dict[Node, _Axis] = {}
+    if not summed:
+        return chosen
     groups = _Groups()
-    summed: list[Place] = []
     for node in graph.nodes:
         for axis, place in _same_axes(node):
             groups.join((node, axis), place)
-        if isinstance(node.primitive.code, Reduce) and node.primitive.name in _PAIRWISE:
-            summed += [(node.operands[0], axis) for axis in node.params["axes"]]
-    for place in summed:
-        if _is_short(place) and groups.root(place) not in refused:
-            members = groups.members(place)
-            axes = dict(members)
-            if len(axes) == len(members) and _pays(members) and spend():
-                return axes
-            refused.add(groups.root(place))
-    return None
+    for members in groups.of(summed):
+        axes = dict(members)
+        if len(axes) == len(members) and chosen.keys().isdisjoint(axes) and _pays(members) and spend():
+            largest = max(node.aval.size for node in axes)
+            chosen |= {node: _Axis(axis, node.shape[axis], largest) for node, axis in members}
+    return chosen
 
 
 def _is_short(place: Place) -> bool:
@@ -73,15 +87,11 @@ def _is_short(place: Place) -> bool:
     return 1 < node.shape[axis] <= LONGEST
 
 
-def _pays(members: Iterable[Place]) -> bool:
-    computed = 0
-    largest = 0
-    extent = 1
-    for node, axis in members:
-        extent = node.shape[axis]
-        computed += is_arithmetic(node)
-        largest = max(largest, node.aval.size // extent)
-    return computed * extent <= LARGEST_GROWTH and largest >= FEWEST
+def _pays(members: list[Place]) -> bool:
+    (node, axis), *_ = members
+    extent = node.shape[axis]
+    computed = sum(is_arithmetic(node) for node, _ in members)
+    return computed * extent <= LARGEST_GROWTH and max(node.aval.size for node, _ in members) // extent >= FEWEST
 
 
 class _Groups:
@@ -96,17 +106,22 @@ class _Groups:
             place = parent
         return place
 
-    def members(self, place: Place) -> list[Place]:
-        root = self.root(place)
+    def of(self, places: Iterable[Place]) -> list[list[Place]]:
+        """The members of the groups that `places` are in."""
+        return [self._of_root(root) for root in dict.fromkeys(map(self.root, places))]
+
+    def _of_root(self, root: Place) -> list[Place]:
         return self._members.get(root, [root])
 
     def join(self, one: Place, other: Place) -> None:
         a, b = self.root(one), self.root(other)
         if a == b:
             return
-        if len(self.members(a)) < len(self.members(b)):
-            a, b = b, a
-        self._members[a] = [*self.members(a), *self.members(b)]
+        one_group, other_group = self._of_root(a), self._of_root(b)
+        if len(one_group) < len(other_group):
+            a, b, one_group, other_group = b, a, other_group, one_group
+        one_group.extend(other_group)
+        self._members[a] = one_group
         self._members.pop(b, None)
         self._parent[b] = a
 
@@ -147,13 +162,12 @@ def _kept_by_reshape(before: tuple[int, ...], after: tuple[int, ...]) -> Iterabl
 
 
 class _Split:
-    """`graph` with one axis taken apart: `axes[node]` is its number in each node that has it."""
+    """`graph` with axes taken apart: `axes` says which of each node."""
 
-    def __init__(self, graph: Graph, axes: dict[Node, int]):
-        self.graph, self.axes = graph, axes
-        (node, axis) = next(iter(axes.items()))
-        self.extent = node.shape[axis]
-        self.largest = max(node.aval.size for node in axes)
+    def __init__(self, graph: Graph, axes: dict[Node, _Axis]):
+        self.graph = graph
+        self.taken = axes
+        self.axes = {node: axis.number for node, axis in axes.items()}
         self.whole: dict[Node, Node] = {}
         self.pieces: dict[Node, list[Node]] = {}
 
@@ -162,7 +176,7 @@ class _Split:
         for node in self.graph.nodes:
             with blamed_on(node.where):
                 if node in self.axes and self._is_computed(node):
-                    self.pieces[node] = [simplify_node(self._piece(node, k)) for k in range(self.extent)]
+                    self.pieces[node] = [simplify_node(self._piece(node, k)) for k in range(node.shape[self.axes[node]])]
                 elif self._is_summed(node):
                     self.whole[node] = self._combined(node)
                 if node in remade or (node not in self.pieces and node not in self.whole):
@@ -176,7 +190,7 @@ class _Split:
         remade: set[Node] = set()
         for node in reversed(self.graph.nodes):
             if node in self.axes and self._is_computed(node):
-                as_large = isinstance(node.primitive.code, View) or node.aval.size == self.largest
+                as_large = isinstance(node.primitive.code, View) or node.aval.size == self.taken[node].largest
                 if node not in wanted or not as_large or isinstance(node.primitive.code, Reduce):
                     continue
                 remade.add(node)
@@ -202,7 +216,7 @@ class _Split:
         if node not in self.whole:
             axis, pieces = self.axes[node], self.pieces[node]
             row = (*node.shape[:axis], 1, *node.shape[axis + 1 :])
-            corners = [(tuple(k if a == axis else 0 for a in range(node.ndim)), (1,) * node.ndim) for k in range(self.extent)]
+            corners = [(tuple(k if a == axis else 0 for a in range(node.ndim)), (1,) * node.ndim) for k in range(len(pieces))]
             self.whole[node] = assemble([reshape(piece, row) for piece in pieces], node.shape, corners)
         return self.whole[node]
 
@@ -243,7 +257,7 @@ class _Split:
         """The fold of `node` over the axis, and then over what other axes it goes over."""
         (operand,) = node.operands
         inner = self.axes[operand]
-        pieces = [self._cut(operand, k) for k in range(self.extent)]
+        pieces = [self._cut(operand, k) for k in range(operand.shape[inner])]
         total = reduce(lambda x, y: simplify_node(call(_PAIRWISE[node.primitive.name], x, y)), pieces)
         rest = tuple(a - (a > inner) for a in node.params["axes"] if a != inner)
         return call(node.primitive.name, total, axes=rest) if rest else total
