@@ -20,7 +20,7 @@ from ..ir.node import Node, fresh_input
 from .build import combining_kernel
 from .rows import Rows, rows_of
 from .steps import KernelStep, RoutineStep, Step
-from .work import work_of
+from .work import Work, work_of
 
 BLOCK_BYTES = 1 << 17    # of all arrays of a run together: half of a small second-level cache
 LEAST_BYTES = 1 << 20    # a run that touches less stays in cache anyway
@@ -70,8 +70,9 @@ def find_sweeps(steps: list, fixed: set[Node]) -> tuple[list, list[Sweep]]:
     and the sweeps. `fixed` are inputs and outputs: never private."""
     ordered: list = []
     sweeps: list[Sweep] = []
+    works = {id(step): work_of(step) for step in steps}
     while steps:
-        run = _best_run(steps)
+        run = _best_run(steps) if _may_pay([works[id(step)] for step in steps[:WINDOW]]) else None
         if run is None:
             ordered.append(steps[0])
             steps = steps[1:]
@@ -82,6 +83,13 @@ def find_sweeps(steps: list, fixed: set[Node]) -> tuple[list, list[Sweep]]:
         ordered += [*(view.step for view in sweep.views), *combining]
         steps = run.rest
     return ordered, sweeps
+
+
+def _may_pay(works: list[Work]) -> bool:
+    """Whether steps that do so much could make a run worth while."""
+    if sum(work.nanoseconds for work in works) >= PARALLEL_WORK:
+        return True
+    return sum(work.read + work.written for work in works) >= LEAST_BYTES
 
 
 def _best_run(steps: list) -> _Run | None:
