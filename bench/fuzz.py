@@ -39,7 +39,7 @@ from jitgrad.ir.graph import Graph, with_operands
 from jitgrad.ir.node import Node, fresh_input, interning
 from jitgrad.ir.text import to_text
 from jitgrad.ir.verify import verify
-from jitgrad.lowering import strips
+from jitgrad.lowering import sweeps
 from jitgrad.passes.pipeline import optimize
 from jitgrad.runtime.compile import compile_graph
 from jitgrad.transforms.forward import pushforward
@@ -203,13 +203,13 @@ def check_duality(program: Program, outputs: int) -> None:
 @contextmanager
 def small_blocks(wanted: bool):
     """Inside, kernels are called for a few rows at a time even where all fits into cache."""
-    before = strips.LEAST_BYTES, strips.BLOCK_BYTES
+    before = sweeps.LEAST_BYTES, sweeps.BLOCK_BYTES
     if wanted:
-        strips.LEAST_BYTES, strips.BLOCK_BYTES = 256, 1024
+        sweeps.LEAST_BYTES, sweeps.BLOCK_BYTES = 256, 1024
     try:
         yield
     finally:
-        strips.LEAST_BYTES, strips.BLOCK_BYTES = before
+        sweeps.LEAST_BYTES, sweeps.BLOCK_BYTES = before
 
 
 def run_seed(seed: int) -> None:

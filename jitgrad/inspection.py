@@ -12,8 +12,9 @@ from .config import config
 from .errors import Limitation, UsageTypeError, UsageValueError
 from .ir.node import interning
 from .ir.text import to_text
-from .lowering.describe import kernels_of, title, work_of
+from .lowering.describe import kernels_of, title
 from .lowering.plan import KernelStep, Plan, RoutineStep, buffer_bytes
+from .lowering.work import work_of
 from .passes.pipeline import pass_names
 from .runtime import machine
 from .runtime.compile import module_text, plan_graph

@@ -18,11 +18,12 @@ from jitgrad.ir.graph import Graph, structure
 from jitgrad.ir.node import Node, call, fresh_input, full, interning
 from jitgrad.ir.primitive import Leaf, View
 from jitgrad.lowering.access import Accesses, contiguous_strides
-from jitgrad.lowering.describe import fusion_text, kernels_of, kernels_text, plan_text, work_of
+from jitgrad.lowering.describe import fusion_text, kernels_of, kernels_text, plan_text
 from jitgrad.lowering.fuse import LARGEST_BODY
 from jitgrad.lowering.kernel import Kernel
 from jitgrad.lowering.legalize import legalize
 from jitgrad.lowering.plan import ALIGNMENT, KernelStep, Plan, RoutineStep, buffer_bytes, make_plan
+from jitgrad.lowering.work import work_of
 from jitgrad.runtime.compile import compile_graph, plan_graph
 
 
@@ -232,13 +233,15 @@ def check_plan(plan: Plan) -> None:
     assert all(node in written or node.aval.size == 0 for node in graph.outputs)
     arena = len(graph.inputs) + len(graph.outputs)
     used = [node for node, slot in plan.buffers.items() if slot.slot == arena]
+    sizes = {node: buffer_bytes(node) for node in used}
+    sizes |= {node: sweep.private_bytes(node) for sweep in plan.sweeps for node in sweep.private}
     for node in used:
-        start, size = plan.buffers[node].offset, buffer_bytes(node)
+        start, size = plan.buffers[node].offset, sizes[node]
         assert start % ALIGNMENT == 0 and start + size <= plan.arena_bytes
         for other in used:
             if other is not node and first[node] <= last[other] and first[other] <= last[node]:
                 begin = plan.buffers[other].offset
-                assert start + size <= begin or begin + buffer_bytes(other) <= start, "two buffers overlap"
+                assert start + size <= begin or begin + sizes[other] <= start, "two buffers overlap"
 
 
 def check_scratch(plan: Plan) -> None:
@@ -323,9 +326,9 @@ def test_make_plan_asks_for_scratch():
     assert plan.scratch == (0,) and plan.arena_bytes == 1024
 
 
-def test_strips_are_told():
+def test_sweeps_are_told():
     x = given(2000, 200)
     value = call("exp", x - ops.broadcast(ops.reduce_max(x, (1,)), (2000, 200), (0,)))
     plan = planned((x,), [value / ops.broadcast(ops.reduce_sum(value, (1,)), (2000, 200), (0,))])
-    (strip,) = plan.strips
-    assert f"{strip.block} of 2000 rows at a time" in plan_text(plan)
+    (sweep,) = plan.sweeps
+    assert f"{sweep.block} of 2000 rows at a time" in plan_text(plan)

@@ -15,7 +15,7 @@ from .fuse import Fusion, Home, fuse
 from .kernel import Binding, Kernel
 from .legalize import legalize
 from .steps import KernelStep, RoutineStep
-from .strips import Strip, find_strips
+from .sweeps import Sweep, find_sweeps
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
@@ -33,7 +33,7 @@ class Plan:
     """All that is needed to run a graph of one size, but for the machine code.
 
     Base addresses (slots): the inputs in order, then the outputs, then the arena of `arena_bytes`.
-    scratch[k] is the offset in the arena of step k's scratch, or -1. The steps of a strip are called block by block.
+    scratch[k] is the offset in the arena of step k's scratch, or -1. The steps of a sweep are called block by block.
     """
 
     graph: Graph
@@ -41,7 +41,7 @@ class Plan:
     buffers: dict[Node, Slot]
     arena_bytes: int
     scratch: tuple[int, ...]
-    strips: tuple[Strip, ...]
+    sweeps: tuple[Sweep, ...]
     fusion: Fusion
 
 
@@ -51,12 +51,13 @@ def make_plan(graph: Graph, layouts: dict[Node, tuple[int, ...]], scratch_bytes:
     graph = legalize(graph, layouts)
     accesses = Accesses(layouts)
     fusion = fuse(graph)
-    steps = [step for _, step in sorted(_steps(fusion, accesses), key=lambda timed: timed[0]) if not _is_idle(step)]
-    strips: list[Strip] = []
-    if "strips" not in config.skip:
-        steps, strips = find_strips(steps, {*graph.inputs, *graph.outputs})
-    buffers, arena, scratch = _allocate(graph, steps, strips, scratch_bytes)
-    return Plan(graph, tuple(steps), buffers, arena, tuple(scratch), tuple(strips), fusion)
+    timed = sorted(_steps(fusion, accesses), key=lambda timed: timed[0])
+    steps = [step.renamed(fusion.heirs) for _, step in timed if not _is_idle(step)]
+    sweeps: list[Sweep] = []
+    if "sweeps" not in config.skip:
+        steps, sweeps = find_sweeps(steps, {*graph.inputs, *graph.outputs})
+    buffers, arena, scratch = _allocate(graph, steps, sweeps, scratch_bytes)
+    return Plan(graph, tuple(steps), buffers, arena, tuple(scratch), tuple(sweeps), fusion)
 
 
 # --- the order of calls
@@ -65,8 +66,7 @@ def make_plan(graph: Graph, layouts: dict[Node, tuple[int, ...]], scratch_bytes:
 def _steps(fusion: Fusion, accesses: Accesses):
     """(time, step) of every call; steps of one time are independent but for their last component."""
     count = 0
-    homes = {**fusion.computed, **fusion.folds, **fusion.pieces}
-    for home in sorted(homes):
+    for home in sorted(fusion.homes):
         if not _has_roots(fusion, home):
             continue
         kernel, binding = KernelBuilder(fusion, accesses, home).build()
@@ -87,11 +87,9 @@ def _node_steps(fusion: Fusion, accesses: Accesses, node: Node, count: int):
     code, level = node.primitive.code, fusion.level[node]
     if isinstance(code, Library):
         operands = tuple(accesses.strided(operand) for operand in node.operands)
-        yield (level, 0, 1, count), RoutineStep(code.routine, node, operands)
-    elif isinstance(code, ScatterAdd):
+        yield (level, 0, 1, count), RoutineStep(code.routine, node, operands, accesses.strided(node))
+    elif isinstance(code, ScatterAdd) and node.operands[0] not in fusion.heirs:
         yield (level, 0, 0, count), _filled(fusion, accesses, node, node.operands[0], level)
-        builder = KernelBuilder(fusion, accesses, Home(level, node.operands[1].shape))
-        yield (level, 0, 1, count), _kernel_step(*builder.build_scatter(node))
     elif isinstance(code, Place) and not covers_whole(node):
         times = [home.time for home, pieces in fusion.pieces.items() if any(place is node for _, place, _ in pieces)]
         yield (*min(times), 0, count), _filled(fusion, accesses, node, full(0, node.aval), min(times)[0])
@@ -101,6 +99,7 @@ def _has_roots(fusion: Fusion, home: Home) -> bool:
     return bool(
         home in fusion.folds
         or home in fusion.pieces
+        or home in fusion.scatters
         or any(fusion.stored.get(node) == home for node in fusion.computed.get(home, ()))
     )
 
@@ -123,15 +122,15 @@ def buffer_bytes(node: Node) -> int:
     return max(1, node.aval.size) * node.dtype.itemsize
 
 
-def _allocate(graph: Graph, steps: list, strips: list[Strip], scratch_bytes: Callable[[RoutineStep], int]):
-    """Buffers by liveness: a buffer is taken before its first step and given back after its last; the steps of a strip
+def _allocate(graph: Graph, steps: list, sweeps: list[Sweep], scratch_bytes: Callable[[RoutineStep], int]):
+    """Buffers by liveness: a buffer is taken before its first step and given back after its last; the steps of a sweep
     are one, as they are called again and again."""
     buffers = {node: Slot(slot, 0) for slot, node in enumerate(graph.inputs)}
     buffers |= {node: Slot(len(graph.inputs) + slot, 0) for slot, node in enumerate(graph.outputs)}
     arena_slot = len(graph.inputs) + len(graph.outputs)
-    private = {node: strip.private_bytes(node) for strip in strips for node in strip.private}
-    starts = {strip.start: strip.stop for strip in strips}
-    unit_end = {k: strip.stop - 1 for strip in strips for k in range(strip.start, strip.stop)}
+    private = {node: sweep.private_bytes(node) for sweep in sweeps for node in sweep.private}
+    starts = {sweep.start: sweep.stop for sweep in sweeps}
+    unit_end = {k: sweep.stop - 1 for sweep in sweeps for k in range(sweep.start, sweep.stop)}
     last = {node: unit_end.get(index, index) for index, step in enumerate(steps) for node in step.touches}
     dying: dict[int, list[Node]] = {}
     for node, index in last.items():

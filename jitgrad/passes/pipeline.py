@@ -11,7 +11,10 @@ from ..ir.graph import Graph
 from .fuel import limited
 from .places import join_places
 from .products import expand_products
+from .scatters import chain_scatters
+from .short_axes import split_short_axes
 from .simplify import simplify
+from .units import drop_units
 from .views import lift_broadcasts, sink_views
 
 Pass = Callable[[Graph], Graph]
@@ -19,10 +22,13 @@ Pass = Callable[[Graph], Graph]
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("simplify", simplify),
     ("join_places", join_places),          # cotangents of x[0], x[1], ...: one array, not a sum of as many
+    ("chain_scatters", chain_scatters),    # cotangents of x[i], x[j], ...: added to one array
     ("expand_products", expand_products),  # before views move: products with one row or column become sums
+    ("drop_units", drop_units),            # (1, n) and (n, 1) are loops over n
     ("lift_broadcasts", lift_broadcasts),  # work on the small array, then spread the result
     ("sink_views", sink_views),            # views next to memory, so that chains of arithmetic have one shape
     ("tidy", simplify),                    # what the moved views left behind
+    ("split_short_axes", split_short_axes),  # sums over a few places become plain arithmetic
 )
 
 

@@ -156,12 +156,33 @@ def merge_views(node):
     (x,) = node.operands
     match node.primitive.name:
         case "reshape":
-            return shapes.reshape(x, **node.params)
+            return _respread(node, x) or shapes.reshape(x, **node.params)
         case "broadcast":
             return _from_inserted(node, x) or shapes.broadcast(x, **node.params)
         case "transpose":
-            return shapes.transpose(x, **node.params)
+            return _moved_units(node, x) or shapes.transpose(x, **node.params)
     return shapes.strided_slice(x, **node.params)
+
+
+def _moved_units(node: Node, x: Node) -> Node | None:
+    """The reshape that a transpose is which moves nothing but extents of 1."""
+    moved = [axis for axis in node.params["axes"] if x.shape[axis] != 1]
+    return shapes.reshape(x, node.shape) if moved == sorted(moved) else None
+
+
+def _respread(node: Node, x: Node) -> Node | None:
+    """The broadcast that a reshape of a broadcast is, where the reshape only puts in, or takes out, extents of 1."""
+    if not _is(x, "broadcast") or constant_value(x) is not None:
+        return None
+    before = [axis for axis, extent in enumerate(x.shape) if extent != 1]
+    after = [axis for axis, extent in enumerate(node.shape) if extent != 1]
+    if [x.shape[axis] for axis in before] != [node.shape[axis] for axis in after]:
+        return None
+    (inner,) = x.operands
+    place = dict(zip(before, after, strict=True))
+    kept = [(axis, extent) for axis, extent in zip(x.params["axes"], inner.shape, strict=True) if extent != 1]
+    smaller = shapes.reshape(inner, [extent for _, extent in kept])
+    return shapes.broadcast(smaller, node.shape, [place[axis] for axis, _ in kept])
 
 
 def _from_inserted(node: Node, x: Node) -> Node | None:

@@ -24,7 +24,7 @@ def _lifted(node: Node) -> Node:
     if not spend():
         return node
     ((shape, axes),) = smaller
-    operands = [o.operands[0] if _repeats(o) else _shrunk(o, shape) for o in node.operands]
+    operands = [o.operands[0] if _repeats(o) else shrunk(o, shape) for o in node.operands]
     return broadcast(apply(node.primitive, *operands, **node.params), node.shape, axes)
 
 
@@ -32,7 +32,7 @@ def _repeats(node: Node) -> bool:
     return node.primitive.name == "broadcast" and constant_value(node) is None
 
 
-def _shrunk(constant: Node, shape: tuple[int, ...]) -> Node:
+def shrunk(constant: Node, shape: tuple[int, ...]) -> Node:
     """The constant that `constant` is everywhere, over `shape`."""
     while constant.operands:
         constant = constant.operands[0]

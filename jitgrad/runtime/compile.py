@@ -92,10 +92,10 @@ def link(plan: Plan, observe: Observer | None = None) -> Executable:
     arena = len(plan.graph.inputs) + len(plan.graph.outputs)
     words: list[int] = []
     starts, functions, keep = [], [], [*code.values()]
-    for step, binding, scratch in _calls(plan):
+    for step, scratch in _calls(plan):
         starts.append(len(words))
         if isinstance(step, KernelStep):
-            words += binding_words(binding, step.kernel, plan.buffers)
+            words += binding_words(step.binding, step.kernel, plan.buffers)
             functions.append(code[step.kernel].address)
         elif (symbol := native_symbol(step)) is not None:
             words += routine_words(step, plan.buffers, Slot(arena, max(0, scratch)))
@@ -113,18 +113,18 @@ def link(plan: Plan, observe: Observer | None = None) -> Executable:
 
 
 def _calls(plan: Plan):
-    """(step, binding, scratch offset) of every call: strips block by block, other steps once."""
-    strips = {strip.start: strip for strip in plan.strips}
+    """(step, scratch offset) of every call: sweeps block by block, other steps once."""
+    sweeps = {sweep.start: sweep for sweep in plan.sweeps}
     index = 0
     while index < len(plan.steps):
-        step, strip = plan.steps[index], strips.get(index)
-        if strip is not None:
-            kernels = [one for one in plan.steps[strip.start : strip.stop] if isinstance(one, KernelStep)]
-            for one, binding in strip.bindings(kernels):
-                yield one, binding, -1
+        step, sweep = plan.steps[index], sweeps.get(index)
+        if sweep is not None:
+            for block in range(sweep.blocks):
+                for number, one in enumerate(sweep.steps(block), sweep.start):
+                    yield one, plan.scratch[number]
         else:
-            yield step, getattr(step, "binding", None), plan.scratch[index]
-        index = strip.stop if strip is not None else index + 1
+            yield step, plan.scratch[index]
+        index = sweep.stop if sweep is not None else index + 1
 
 
 def _driver(address: int):

@@ -6,7 +6,6 @@ import numpy as np
 from llvmlite import ir
 
 from ...ir.node import Node
-from ...lowering.access import Access, contiguous_strides
 from ...lowering.plan import RoutineStep, Slot
 from ..target import Target
 from .calling import Loop, RoutineCode, loop_words, merged_loops, place_words
@@ -48,7 +47,7 @@ def scratch_bytes(step: RoutineStep, target: Target) -> int:
 
 
 def words(step: RoutineStep, buffers: dict[Node, Slot], scratch: Slot) -> list[int]:
-    arrays = _arrays(step)
+    arrays = (*step.operands, step.result)
     found = [word for access in arrays for word in place_words(access, buffers)]
     found += [scratch.slot, scratch.offset, *_extents(step)]
     found += [stride for access in arrays for stride in access.strides[-2:]]
@@ -59,14 +58,9 @@ def words(step: RoutineStep, buffers: dict[Node, Slot], scratch: Slot) -> list[i
     return found
 
 
-def _arrays(step: RoutineStep) -> list[Access]:
-    node = step.node
-    return [*step.operands, Access(node, 0, node.shape, contiguous_strides(node.shape))]
-
-
 def _extents(step: RoutineStep) -> tuple[int, int, int]:
-    return step.node.shape[-2], step.node.shape[-1], step.operands[0].shape[-1]
+    return step.result.shape[-2], step.result.shape[-1], step.operands[0].shape[-1]
 
 
 def _batch(step: RoutineStep) -> list[Loop]:
-    return merged_loops(step.node.shape[:-2], [access.strides[:-2] for access in _arrays(step)])
+    return merged_loops(step.result.shape[:-2], [access.strides[:-2] for access in (*step.operands, step.result)])

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 
 from ...ir.node import Node
-from ...lowering.access import Access, contiguous_strides
+from ...lowering.access import Access
 from ...lowering.plan import RoutineStep, Slot
 from ..target import Target
 from . import products, scans
@@ -57,13 +57,12 @@ def host_function(step: RoutineStep, buffers: dict[Node, Slot], report: Callable
     An exception is given to `report`, and the function's status is `HOST_ERROR`.
     """
     reference, params = step.node.primitive.reference, step.node.params
-    result = Access(step.node, 0, step.node.shape, contiguous_strides(step.node.shape))
 
     def call(bases: int, _words: int) -> int:
         try:
             operands = [_array_at(bases, access, buffers[access.base]) for access in step.operands]
             with np.errstate(all="ignore"):
-                _array_at(bases, result, buffers[step.node])[...] = reference(*operands, **params)
+                _array_at(bases, step.result, buffers[step.result.base])[...] = reference(*operands, **params)
             return 0
         except BaseException as error:  # anything that left a C callback would be lost
             report(error)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from ...ir.node import Node
-from ...lowering.access import Access, contiguous_strides
+from ...lowering.access import Access
 from ...lowering.plan import RoutineStep, Slot
 from ..target import Target
 from .calling import I64, Loop, RoutineCode, counted, loop_words, merged_loops, place_words
@@ -78,7 +78,7 @@ def words(step: RoutineStep, buffers: dict[Node, Slot], scratch: Slot) -> list[i
 def _arrays(step: RoutineStep) -> list[Access]:
     """The operands and the result; running backwards means starting at the other end with negative strides."""
     node = step.node
-    arrays = [*step.operands, Access(node, 0, node.shape, contiguous_strides(node.shape))]
+    arrays = [*step.operands, step.result]
     if not node.params["reverse"]:
         return arrays
     axis = node.params["axis"]

@@ -1,0 +1,193 @@
+"""A step seen as a loop over rows that can be gone through some at a time: how far its arrays move from row to row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+
+from ..ir.node import Node
+from .access import Access
+from .kernel import Store
+from .steps import KernelStep, RoutineStep, Step
+
+LARGEST_SHARED = 1 << 16  # bytes of the matrix that every row of a product is multiplied with: it stays in a near cache
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A step as a loop over rows; what it touches, array by array:
+
+    strides    elements from row to row
+    spans      elements that a row reaches over
+    folded     arrays that hold a fold over all rows: of some of the rows, a part of it
+    whole      arrays that are not gone through row by row: taken by indices, or backwards
+    read       elements that one row reads
+    """
+
+    step: Step
+    strides: tuple[int, ...]
+    spans: tuple[int, ...]
+    folded: frozenset[int]
+    whole: frozenset[int]
+    read: int
+
+    @property
+    def buffers(self) -> tuple[Node, ...]:
+        return self.step.touches
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    @property
+    def folded_elements(self) -> int:
+        """Elements of what is folded over the rows, all of it together."""
+        return sum(self.buffers[slot].aval.size for slot in self.folded)
+
+    def part(self, first: int, count: int, moves: tuple[int, ...]) -> Step:
+        """The step for rows `first` to `first + count`, its arrays moved by so many elements."""
+        raise NotImplementedError
+
+    def folds(self) -> list[tuple[str, Node]]:
+        """(reduction, result) of each fold over the rows."""
+        raise NotImplementedError
+
+    def redirected(self, replaced: dict[Node, Node]) -> Rows:
+        """The same with other buffers for what it writes."""
+        return replace(self, step=self.step.renamed(replaced))
+
+
+def rows_of(step: Step, rows: int, axis: int = 0) -> Rows | None:
+    """`step` as a loop over `rows` rows, a kernel along its loop `axis`; None where it is none, or where its rows depend
+    on each other in another way than by folds."""
+    return _kernel_rows(step, rows, axis) if isinstance(step, KernelStep) else _product_rows(step, rows)
+
+
+# --- kernels: the rows are steps of one loop
+
+
+@dataclass(frozen=True)
+class KernelRows(Rows):
+    """`merged` iterations of the loop `axis` are one row."""
+
+    step: KernelStep
+    axis: int
+    merged: int
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        return self.step.binding.offsets
+
+    def part(self, first: int, count: int, moves: tuple[int, ...]) -> KernelStep:
+        binding = self.step.binding
+        extents = list(binding.extents)
+        extents[self.axis] = count * self.merged
+        offsets = tuple(offset + move for offset, move in zip(binding.offsets, moves, strict=True))
+        return replace(self.step, binding=replace(binding, extents=tuple(extents), offsets=offsets))
+
+    def folds(self) -> list[tuple[str, Node]]:
+        return [(fold.op, self.buffers[fold.slot]) for fold in self.step.kernel.folds if fold.slot in self.folded]
+
+
+def _kernel_rows(step: KernelStep, rows: int, axis: int) -> KernelRows | None:
+    if axis >= step.kernel.rank:
+        return None
+    kernel, binding = step.kernel, step.binding
+    extents = binding.extents
+    if extents[axis] % rows or (extents[axis] != rows and kernel.rank > 1):
+        return None
+    if any(store.indices and not _keeps_apart(step, store, axis) for store in kernel.stores):
+        return None
+    if any(one.op == "iota" and one.params[0] == axis for one in kernel.body):
+        return None
+    merged = extents[axis] // rows
+    spans = tuple(
+        (merged - 1) * abs(strides[axis])
+        + sum((e - 1) * abs(s) for k, (e, s) in enumerate(zip(extents, strides, strict=True)) if k != axis)
+        for strides in binding.strides
+    )
+    return KernelRows(
+        step,
+        tuple(merged * strides[axis] for strides in binding.strides),
+        spans,
+        frozenset(fold.slot for fold in kernel.folds if fold.axes >> axis & 1),
+        _whole(step, axis),
+        max(1, prod(extents) // rows),
+        axis,
+        merged,
+    )
+
+
+def _whole(step: KernelStep, axis: int) -> frozenset[int]:
+    adding = {store.slot for store in step.kernel.stores if store.indices}
+    strides, indexed = step.binding.strides, step.binding.indexed
+    return frozenset(
+        slot
+        for slot in range(len(strides))
+        if (indexed[slot] and slot not in adding) or any(stride < 0 for stride in strides[slot])
+    )
+
+
+def _keeps_apart(step: KernelStep, store: Store, axis: int) -> bool:
+    """Whether additions at indices never meet from different rows: the rows are columns of what is added to."""
+    along = step.binding.strides[store.slot][axis] != 0
+    return along and not any(step.kernel.body[index].axes >> axis & 1 for index in store.indices)
+
+
+# --- matrix products: the rows are those of the first factor and the result, or the terms of the sums, or the batch
+
+
+@dataclass(frozen=True)
+class ProductRows(Rows):
+    """`axes` is the axis along which result, first and second operand are cut, None where they are not."""
+
+    step: RoutineStep
+    axes: tuple[int | None, int | None, int | None]
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        return tuple(access.offset for access in self.step.accesses)
+
+    def part(self, first: int, count: int, moves: tuple[int, ...]) -> RoutineStep:
+        result, *operands = (
+            _cut(access, axis, count, move)
+            for access, axis, move in zip(self.step.accesses, self.axes, moves, strict=True)
+        )
+        return replace(self.step, operands=tuple(operands), result=result)
+
+    def folds(self) -> list[tuple[str, Node]]:
+        return [("reduce_sum", self.buffers[slot]) for slot in self.folded]
+
+
+def _cut(access: Access, axis: int | None, count: int, move: int) -> Access:
+    shape = access.shape if axis is None else (*access.shape[:axis], count, *access.shape[axis + 1 :])
+    return Access(access.base, access.offset + move, shape, access.strides)
+
+
+def _product_rows(step: RoutineStep, rows: int) -> ProductRows | None:
+    if step.routine != "matmul":
+        return None
+    (*batch, height, width), terms = step.result.shape, step.operands[0].shape[-1]
+    n = len(batch)
+    itemsize = step.node.dtype.itemsize
+    axes: tuple[int | None, int | None, int | None]
+    if batch and batch[0] == rows:
+        axes, folded = (0, 0, 0), False
+    elif not batch and height == rows and terms * width * itemsize <= LARGEST_SHARED:
+        axes, folded = (n, n, None), False
+    elif not batch and terms == rows and height * width * itemsize <= LARGEST_SHARED:
+        axes, folded = (None, n + 1, n), True
+    else:
+        return None
+    cut = list(zip(step.accesses, axes, strict=True))
+    strides = [0 if axis is None else access.strides[axis] for access, axis in cut]
+    read = sum(prod(access.shape) // rows for access, axis in cut[1:] if axis is not None)
+    whole = frozenset(k for k, access in enumerate(step.accesses) if any(stride < 0 for stride in access.strides))
+    spans = tuple(_span(access, axis) for access, axis in cut)
+    return ProductRows(step, tuple(strides), spans, frozenset((0,) if folded else ()), whole, max(1, read), axes)
+
+
+def _span(access: Access, axis: int | None) -> int:
+    """The elements that one row of the access reaches over."""
+    walked = enumerate(zip(access.shape, access.strides, strict=True))
+    return sum((extent - 1) * abs(stride) for k, (extent, stride) in walked if k != axis)
