@@ -116,7 +116,8 @@ class InnerLoop(KernelFolds):
         inner = {
             operand
             for step in body
-            if step.axes.bit_length() == self.kernel.rank and not (step.op == "gather" and step.params[0] in point.settled)
+            if step.axes.bit_length() == self.kernel.rank
+            and not (step.op == "gather" and (step.params[0], step.operands) in point.settled)
             for operand in step.operands
         }
         met = [index for index in inner if index in values and body[index].op != "literal"]
@@ -144,7 +145,8 @@ class InnerLoop(KernelFolds):
             case "iota":
                 return self._iota(step.params[0], step.dtype, counter)
             case "gather":
-                return self._gather(step.params[0], operands, counter, mask)
+                at = self._at_indices((step.params[0], step.operands), values, counter, mask)
+                return self._read(step.params[0], counter, mask, at)
         primitive = PRIMITIVES[step.op]
         return primitive.code.emit(self, *operands, **dict(step.params))
 
@@ -153,9 +155,3 @@ class InnerLoop(KernelFolds):
             lanes = self._counters_of_lanes(counter)
             return self.cast(Value(lanes, I64, self.lanes.width), dtype)
         return self.cast(Value(self.point.counters[axis], I64), dtype)
-
-    def _gather(self, slot: int, indices: list[Value], counter: str | None, mask: str | None) -> Value:
-        if counter is None and slot not in self.point.settled:
-            self._settle(slot)
-        offset = None if slot in self.point.settled else self._indexed_offset(slot, indices, mask)
-        return self._read(slot, counter, mask, offset)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -39,15 +39,18 @@ def _number_word(number) -> int:
     return int.from_bytes(raw + bytes(8 - len(raw)), "little", signed=True)
 
 
+Indexed = tuple[int, tuple[int, ...]]  # an array's slot, and the body's values that index it
+
+
 @dataclass(frozen=True)
 class Point:
     """Where the enclosing loops are: their counters, the address of each array, the values computed so far, and the
-    indexed arrays whose address has the indices in it already."""
+    addresses of indexed arrays at indices that are known here."""
 
     counters: tuple[str, ...]
     rows: tuple[str, ...]
     values: Mapping[int, Value]
-    settled: frozenset[int] = frozenset()
+    settled: Mapping[Indexed, str] = field(default_factory=dict)
 
 
 class KernelMemory(Emitter):
@@ -69,7 +72,7 @@ class KernelMemory(Emitter):
         self.numbers: list[Value] = []
         self.point = Point((), (), {})
         self.failed: str = ""
-        self.indices = _indices(kernel)
+        self.accesses = _indexed_accesses(kernel)
 
     # --- words, slots, loops
 
@@ -164,11 +167,11 @@ class KernelMemory(Emitter):
 
     # --- memory
 
-    def _read(self, slot: int, counter: str | None, mask: str | None, offset: Value | None = None) -> Value:
+    def _read(self, slot: int, counter: str | None, mask: str | None, at: _At | None = None) -> Value:
         array = self.kernel.arrays[slot]
-        if counter is not None and mask is None and offset is None and array.pattern[-1] == STRIDED:
+        if counter is not None and mask is None and at is None and array.pattern[-1] == STRIDED:
             return self._from_memory(self._read_strided(slot, counter))
-        where = self._address(slot, counter, offset)
+        where = self._address(slot, counter, at)
         kind = memory_type(array.dtype, where.lanes_read)
         if where.scattered:
             raw = self._masked("gather", kind, f"{where.pointer_type} {where.name}, i32 {array.dtype.itemsize}", where, mask)
@@ -222,12 +225,12 @@ class KernelMemory(Emitter):
         self.declared.add(f"declare {kind} {function}({pointer}, i32 immarg, <{lanes} x i1>, {kind})")
         return self.raw(f"call {kind} {function}({address}, <{lanes} x i1> {mask}, {kind} zeroinitializer)")
 
-    def _write(self, slot: int, value: Value, counter: str | None, mask: str | None, offset: Value | None = None) -> None:
+    def _write(self, slot: int, value: Value, counter: str | None, mask: str | None, at: _At | None = None) -> None:
         array = self.kernel.arrays[slot]
-        if counter is not None and mask is None and offset is None and array.pattern[-1] == STRIDED:
+        if counter is not None and mask is None and at is None and array.pattern[-1] == STRIDED:
             self._write_strided(slot, self._to_memory(self.spread(value, self.lanes.width)), counter)
             return
-        where = self._address(slot, counter, offset)
+        where = self._address(slot, counter, at)
         lanes = where.lanes_read
         if lanes:
             value = self.spread(value, lanes)
@@ -272,9 +275,10 @@ class KernelMemory(Emitter):
         strided = sum(array.pattern[-1] == STRIDED for array in self.kernel.arrays)
         return COMMON_STEPS if strided <= MOST_TOLD else ()
 
-    def _address(self, slot: int, counter: str | None, offset: Value | None) -> _Address:
+    def _address(self, slot: int, counter: str | None, at: _At | None) -> _Address:
         """Where the array is at the current loops, in lanes when the innermost loop moves along it."""
-        array, row = self.kernel.arrays[slot], self.point.rows[slot]
+        array = self.kernel.arrays[slot]
+        row, offset = at or (self.point.rows[slot], None)
         inner = self.kernel.rank - 1
         mark = array.pattern[inner] if counter is not None else ABSENT
         if mark == UNIT and offset is None:
@@ -302,19 +306,26 @@ class KernelMemory(Emitter):
 
     # --- indexed arrays
 
-    def _settle(self, slot: int) -> None:
-        """Moves an indexed array's address by its indices, which the loops within this point do not change."""
-        offset = self._indexed_offset(slot, [self.point.values[index] for index in self.indices[slot]], None)
-        rows = list(self.point.rows)
-        rows[slot] = self.raw(f"getelementptr i8, ptr {rows[slot]}, i64 {offset.name}")
-        self.point = replace(self.point, rows=tuple(rows), settled=self.point.settled | {slot})
-
     def _settle_ready(self, depth: int) -> None:
-        """Settles every indexed array whose indices are known inside the outer `depth` loops."""
-        for slot, indices in self.indices.items():
-            ready = all(self.kernel.body[index].axes.bit_length() <= depth for index in indices)
-            if ready and slot not in self.point.settled:
-                self._settle(slot)
+        """Settles every indexed access whose indices are known inside the outer `depth` loops."""
+        for access in self.accesses:
+            if all(self.kernel.body[index].axes.bit_length() <= depth for index in access[1]):
+                self._settled(access)
+
+    def _settled(self, access: Indexed) -> str:
+        """The address of an indexed access, which the loops within this point do not change but by the array's strides."""
+        if access not in self.point.settled:
+            slot, indices = access
+            offset = self._indexed_offset(slot, [self.point.values[index] for index in indices], None)
+            address = self.raw(f"getelementptr i8, ptr {self.point.rows[slot]}, i64 {offset.name}")
+            self.point = replace(self.point, settled={**self.point.settled, access: address})
+        return self.point.settled[access]
+
+    def _at_indices(self, access: Indexed, values: Mapping[int, Value], counter: str | None, mask: str | None) -> _At:
+        if counter is None or access in self.point.settled:
+            return self._settled(access), None
+        slot, indices = access
+        return self.point.rows[slot], self._indexed_offset(slot, [values[index] for index in indices], mask)
 
     def _indexed_offset(self, slot: int, indices: list[Value], mask: str | None) -> Value:
         """The bytes that checked indices add to an array's address; a bad index sets the flag and counts as 0."""
@@ -359,11 +370,9 @@ class KernelMemory(Emitter):
         if not store.indices:
             self._write(store.slot, value, counter, mask)
             return
-        offset = None
-        if store.slot not in self.point.settled:
-            offset = self._indexed_offset(store.slot, [values[index] for index in store.indices], mask)
-        present = self._read(store.slot, counter, mask, offset)
-        self._write(store.slot, self.add(present, value), counter, mask, offset)
+        at = self._at_indices((store.slot, store.indices), values, counter, mask)
+        present = self._read(store.slot, counter, mask, at)
+        self._write(store.slot, self.add(present, value), counter, mask, at)
 
 
 def reordered(kernel: Kernel, order: tuple[int, ...]) -> Kernel:
@@ -386,10 +395,12 @@ def reordered(kernel: Kernel, order: tuple[int, ...]) -> Kernel:
     )
 
 
-def _indices(kernel: Kernel) -> dict[int, tuple[int, ...]]:
-    """Of each indexed array the body's values that index it."""
-    gathers = {one.params[0]: one.operands for one in kernel.body if one.op == "gather"}
-    return gathers | {store.slot: store.indices for store in kernel.stores if store.indices}
+def _indexed_accesses(kernel: Kernel) -> list[Indexed]:
+    gathers = [(one.params[0], one.operands) for one in kernel.body if one.op == "gather"]
+    return [*gathers, *((store.slot, store.indices) for store in kernel.stores if store.indices)]
+
+
+_At = tuple[str, Value | None]  # an address, and the bytes that each lane adds to it
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ explicit vectors), `columns` (folds that keep the innermost axis); here the loop
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from ...lowering.kernel import STRIDED, UNIT, Fold
@@ -95,7 +96,8 @@ class Nest(ColumnFolds):
         outside, points = self.point, []
         at = self._moved(depth, first)
         for k in range(count):
-            self.point = at = self._next_row(at, depth, first, k) if k else at
+            self.point = at
+            at = self._next_row(depth, self.raw(f"add nsw i64 {first}, {k + 1}")) if k + 1 < count else at
             self._arrive(depth + 1)
             points.append(self.point)
         starting = self._starting(depth + 1)
@@ -114,25 +116,32 @@ class Nest(ColumnFolds):
         self.point = outside
 
     def _moved(self, depth: int, counter: str) -> Point:
-        rows = []
-        for k, (row, array) in enumerate(zip(self.point.rows, self.kernel.arrays, strict=True)):
-            if array.pattern[depth] == STRIDED:
-                step = self.raw(f"mul nsw i64 {counter}, {self.strides[k][depth]}")
-                row = self.raw(f"getelementptr i8, ptr {row}, i64 {step}")
-            elif array.pattern[depth] == UNIT:
-                row = self.raw(f"getelementptr {memory_type(array.dtype)}, ptr {row}, i64 {counter}")
-            rows.append(row)
-        return replace(self.point, counters=(*self.point.counters, counter), rows=tuple(rows))
+        """The point inside the loop over axis `depth`."""
 
-    def _next_row(self, at: Point, depth: int, first: str, k: int) -> Point:
-        """The row after `at`, which is row `first` + k: by addition, as the products of `_moved` take longer."""
-        counter = self.raw(f"add nsw i64 {first}, {k}")
-        moves = [strides.get(depth) for strides in self.strides]
-        rows = [
-            self.raw(f"getelementptr i8, ptr {row}, i64 {stride}") if stride else row
-            for row, stride in zip(at.rows, moves, strict=True)
-        ]
-        return replace(at, counters=(*at.counters[:-1], counter), rows=tuple(rows))
+        def move(slot: int, row: str) -> str:
+            array = self.kernel.arrays[slot]
+            if array.pattern[depth] == STRIDED:
+                step = self.raw(f"mul nsw i64 {counter}, {self.strides[slot][depth]}")
+                return self.raw(f"getelementptr i8, ptr {row}, i64 {step}")
+            if array.pattern[depth] == UNIT:
+                return self.raw(f"getelementptr {memory_type(array.dtype)}, ptr {row}, i64 {counter}")
+            return row
+
+        return self._with_addresses((*self.point.counters, counter), move)
+
+    def _next_row(self, depth: int, counter: str) -> Point:
+        """The row after this point: by addition, as the products of `_moved` take longer."""
+
+        def move(slot: int, row: str) -> str:
+            stride = self.strides[slot].get(depth)
+            return self.raw(f"getelementptr i8, ptr {row}, i64 {stride}") if stride else row
+
+        return self._with_addresses((*self.point.counters[:-1], counter), move)
+
+    def _with_addresses(self, counters: tuple[str, ...], move: Callable[[int, str], str]) -> Point:
+        rows = tuple([move(slot, row) for slot, row in enumerate(self.point.rows)])
+        settled = {access: move(access[0], address) for access, address in self.point.settled.items()}
+        return replace(self.point, counters=counters, rows=rows, settled=settled)
 
     def _finish_point(self) -> None:
         """Stores and folds where every loop is a scalar one."""
