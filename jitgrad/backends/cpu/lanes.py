@@ -32,13 +32,15 @@ class Lanes:
 def choose_lanes(kernel: Kernel, target: Target, columns: Columns | None) -> Lanes:
     """Lanes by the size of the body and its widest element."""
     inner = 1 << (kernel.rank - 1) if kernel.rank else 0
-    # Along an axis of the indices, two lanes may add to one element.
+    cost = inner_cost(kernel)
+    # Along an axis of the indices, two lanes may add to one element: they do one by one.
     conflicts = any(store.indices and kernel.arrays[store.slot].pattern[-1:] == (ABSENT,) for store in kernel.stores)
-    if kernel.rank == 0 or conflicts:
+    if kernel.rank == 0 or (conflicts and cost <= CHEAP):
         return Lanes(0, 1, True)
     widest = max([step.dtype.itemsize for step in kernel.body if step.axes & inner] or [8])
     width = target.vector_bytes // widest
-    cost = inner_cost(kernel)
+    if conflicts:
+        return Lanes(width, 1, cost <= 40)
     strided = any(array.pattern[-1] == STRIDED for array in kernel.arrays)
     cheap = cost <= CHEAP and not strided  # strided accesses are much code each: they are not copied
     rows = _rows_at_once(kernel, cost, columns) if cheap else 1
@@ -91,6 +93,8 @@ def choose_columns(kernel: Kernel) -> Columns | None:
 
 def inner_cost(kernel: Kernel) -> int:
     """Of the body's part in the innermost loop."""
+    if kernel.rank == 0:
+        return 0
     return sum(cost_of(step) for step in kernel.body if step.axes >> (kernel.rank - 1) & 1)
 
 

@@ -371,8 +371,34 @@ class KernelMemory(Emitter):
             self._write(store.slot, value, counter, mask)
             return
         at = self._at_indices((store.slot, store.indices), values, counter, mask)
+        if at[1] is not None and self.kernel.arrays[store.slot].pattern[-1] == ABSENT:
+            self._add_one_by_one(store.slot, self.spread(value, self.lanes.width), at, mask)
+            return
         present = self._read(store.slot, counter, mask, at)
         self._write(store.slot, self.add(present, value), counter, mask, at)
+
+
+    def _add_one_by_one(self, slot: int, value: Value, at: _At, mask: str | None) -> None:
+        """Adds lanes that may meet at an element: they go through the stack, as choosing a lane takes longer."""
+        row, offset = at
+        assert offset is not None
+        width, dtype = self.lanes.width, value.dtype
+        kind = memory_type(dtype)
+        values = self._slot(memory_type(dtype, width), self._to_memory(value).name)
+        offsets = self._slot(f"<{width} x i64>", offset.name)
+        count = str(width)
+        if mask:
+            bits = self.raw(f"bitcast <{width} x i1> {mask} to i{width}")
+            count = self.intrinsic("ctpop", Value(self.raw(f"zext i{width} {bits} to i64"), I64)).name
+
+        def add(k: str) -> None:
+            moved = self.raw(f"load i64, ptr {self.raw(f'getelementptr i64, ptr {offsets}, i64 {k}')}")
+            place = self.raw(f"getelementptr i8, ptr {row}, i64 {moved}"), None
+            element = self.raw(f"load {kind}, ptr {self.raw(f'getelementptr {kind}, ptr {values}, i64 {k}')}")
+            one = self._from_memory(Value(element, dtype))
+            self._write(slot, self.add(self._read(slot, None, None, place), one), None, None, place)
+
+        self._loop("0", count, "1", add)
 
 
 def reordered(kernel: Kernel, order: tuple[int, ...]) -> Kernel:

@@ -83,21 +83,34 @@ class Nest(ColumnFolds):
         else:
             self._loop("0", self.extents[depth], "1", lambda i: self._enter(depth, i))
 
+    def _enter(self, depth: int, counter: str) -> None:
+        """The body of the loop over axis `depth`."""
+        outside = self.point
+        self.point = self._moved(depth, counter)
+        self._level(depth + 1)
+        self.point = outside
+
     def _rows(self, depth: int, begin: str, end: str) -> None:
-        """Rows from `begin` to `end`, several at once, the last ones one by one."""
+        """Rows from `begin` to `end`, several at once. Past the end the last row comes again, where that changes nothing;
+        where rows are added up, the last ones come one by one."""
         together = self.lanes.rows
+        if not any(fold.axes >> depth & 1 or self._in_memory(fold) for fold in self.kernel.folds):
+            self._loop(begin, end, str(together), lambda i: self._rows_at(depth, i, together, end))
+            return
         count = self.raw(f"sub nsw i64 {end}, {begin}")
         grouped = self.raw(f"sub nsw i64 {end}, {self.raw(f'and i64 {count}, {together - 1}')}")
-        self._loop(begin, grouped, str(together), lambda i: self._rows_at(depth, i, together))
+        self._loop(begin, grouped, str(together), lambda i: self._rows_at(depth, i, together, None))
         if together > 1:
-            self._loop(grouped, end, "1", lambda i: self._rows_at(depth, i, 1))
+            self._loop(grouped, end, "1", lambda i: self._rows_at(depth, i, 1, None))
 
-    def _rows_at(self, depth: int, first: str, count: int) -> None:
+    def _rows_at(self, depth: int, first: str, count: int, end: str | None) -> None:
+        """`count` rows from `first` on; with `end`, none from there on."""
         outside, points = self.point, []
-        at = self._moved(depth, first)
+        row, at = first, self._moved(depth, first)
         for k in range(count):
+            if k:
+                row, at = self._next_row(depth, at, row, end)
             self.point = at
-            at = self._next_row(depth, self.raw(f"add nsw i64 {first}, {k + 1}")) if k + 1 < count else at
             self._arrive(depth + 1)
             points.append(self.point)
         starting = self._starting(depth + 1)
@@ -108,12 +121,20 @@ class Nest(ColumnFolds):
             self._conclude(fold, points)
         self.point = outside
 
-    def _enter(self, depth: int, counter: str) -> None:
-        """The body of the loop over axis `depth`."""
-        outside = self.point
-        self.point = self._moved(depth, counter)
-        self._level(depth + 1)
-        self.point = outside
+    def _next_row(self, depth: int, at: Point, row: str, end: str | None) -> tuple[str, Point]:
+        """The row after `row`, which is `at`: by addition, as the products of `_moved` take longer."""
+        following = self.raw(f"add nsw i64 {row}, 1")
+        inside = self.raw(f"icmp slt i64 {following}, {end}") if end else ""
+        row = self.raw(f"select i1 {inside}, i64 {following}, i64 {row}") if end else following
+
+        def move(slot: int, address: str) -> str:
+            stride = self.strides[slot].get(depth)
+            if stride and end:
+                stride = self.raw(f"select i1 {inside}, i64 {stride}, i64 0")
+            return self.raw(f"getelementptr i8, ptr {address}, i64 {stride}") if stride else address
+
+        self.point = at
+        return row, self._with_addresses((*at.counters[:-1], row), move)
 
     def _moved(self, depth: int, counter: str) -> Point:
         """The point inside the loop over axis `depth`."""
@@ -128,15 +149,6 @@ class Nest(ColumnFolds):
             return row
 
         return self._with_addresses((*self.point.counters, counter), move)
-
-    def _next_row(self, depth: int, counter: str) -> Point:
-        """The row after this point: by addition, as the products of `_moved` take longer."""
-
-        def move(slot: int, row: str) -> str:
-            stride = self.strides[slot].get(depth)
-            return self.raw(f"getelementptr i8, ptr {row}, i64 {stride}") if stride else row
-
-        return self._with_addresses((*self.point.counters[:-1], counter), move)
 
     def _with_addresses(self, counters: tuple[str, ...], move: Callable[[int, str], str]) -> Point:
         rows = tuple([move(slot, row) for slot, row in enumerate(self.point.rows)])
