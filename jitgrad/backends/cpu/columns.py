@@ -81,6 +81,7 @@ class ColumnFolds(InnerLoop):
             if not self.rows_pending:
                 self._next_chunk()
             end = self._minimum(self.raw(f"add nsw i64 {begin}, {CHUNK_ROWS}"), rows)
+            begin = self._minimum(begin, end)  # there are no rows after the last
             walk(begin, end)
             if self.rows_pending:
                 self._note_rows(self.raw(f"sub nsw i64 {end}, {begin}"))
