@@ -44,6 +44,7 @@ class ColumnFolds(InnerLoop):
     def _column_blocks(self, rows_of_block: Callable[[], None]) -> None:
         """`rows_of_block()` for each block, with the results cleared before and complete after."""
         width = max(128, BLOCK // max(1, len(self.sums)) // 128 * 128)
+        assert width % (self.lanes.width * self.lanes.copies) == 0  # blocks but the last have no rest
         stacks = {fold: (self._stack(fold, width), self._stack(fold, width)) for fold in self.sums}
         outside, columns = self.point, self.extents[-1]
 

@@ -164,9 +164,9 @@ class KernelFolds(KernelMemory):
                 pairs = zip(rows[::2], rows[1::2], strict=True)
                 rows = [self._fold_halves(fold, x, y, lanes, 2 * x.lanes // lanes) for x, y in pairs]
             lanes = half
-        (whole,) = rows
-        kind = llvm_type(whole.dtype, whole.lanes)
-        return [Value(self.raw(f"extractelement {kind} {whole.name}, i32 {k}"), whole.dtype) for k in range(whole.lanes)]
+        kind = llvm_type(rows[0].dtype, rows[0].lanes)
+        names = [f"extractelement {kind} {row.name}, i32 {k}" for row in rows for k in range(row.lanes)]
+        return [Value(self.raw(name), rows[0].dtype) for name in names]
 
     def _fold_halves(self, fold: Fold, x: Value, y: Value, lanes: int, segments: int) -> Value:
         """x and y joined have `segments` (of which they are the first) of `lanes`: the low half of each with its high."""
