@@ -198,7 +198,8 @@ def _steps(plan: Plan) -> list[str]:
     flops, read, written = (sum(part) for part in zip(*works, strict=True)) if works else (0, 0, 0)
     lines.append(f"in all: {flops:,} flops, {read:,} bytes read, {written:,} bytes written")
     lines.append(_kept(plan))
-    lines.append(f"arena for intermediates: {plan.arena_bytes:,} bytes")
+    private = f", and {plan.private_bytes:,} for each thread" if plan.private_bytes else ""
+    lines.append(f"arena for intermediates: {plan.arena_bytes:,} bytes{private}")
     return lines
 
 

@@ -6,7 +6,7 @@ and where the native code reported an error, so that the caller goes the long wa
 
 It is generic machine code, compiled once per process, that reads a record of 64-bit words per program:
 
-    inputs, outputs, table, steps, arena bytes, kept arena, release the GIL?,
+    inputs, outputs, program, private memory, arena bytes, kept arena, release the GIL?,
     then per input   type, dtype (0: a scalar object), ndim, extents...
     then per output  dtype, ndim, extents...
 
@@ -64,9 +64,12 @@ def output_words(dtype: np.dtype, shape: tuple[int, ...]) -> list[int]:
     return [_dtype_address(dtype), len(shape), *shape]
 
 
-def record(inputs: list[list[int]], outputs: list[list[int]], table: np.ndarray, arena: int, release_gil: bool) -> np.ndarray:
-    """The record of a program."""
-    head = [len(inputs), len(outputs), table.ctypes.data, len(table), arena + _ALIGN, 0, int(release_gil)]
+def record(
+    inputs: list[list[int]], outputs: list[list[int]], program: int, private: int, arena: int, release_gil: bool
+) -> np.ndarray:
+    """The record of a program: the address of what the driver reads, where in the arena the threads' private memory begins,
+    the bytes of the arena with it."""
+    head = [len(inputs), len(outputs), program, private, arena + _ALIGN, 0, int(release_gil)]
     return np.array([*head, *(word for words in (*inputs, *outputs) for word in words)], np.int64)
 
 
@@ -181,7 +184,7 @@ entry:
   store i64 0, ptr %made
   store i1 false, ptr %raising
   %slots1 = add i64 %inputs, %outputs
-  %slots = add i64 %slots1, 1
+  %slots = add i64 %slots1, 2
   %bases = alloca ptr, i64 %slots
   %results = alloca ptr, i64 %slots
   %numbers = alloca <2 x i64>, i64 %slots
@@ -329,20 +332,23 @@ run:
   %abi = add i64 %inputs, %outputs
   %abp = getelementptr ptr, ptr %bases, i64 %abi
   store i64 %aligned, ptr %abp
-  %tablep = getelementptr i64, ptr %record, i64 2
-  %table = load ptr, ptr %tablep
-  %stepsp = getelementptr i64, ptr %record, i64 3
-  %steps = load i64, ptr %stepsp
+  %privatep = getelementptr i64, ptr %record, i64 3
+  %privateat = load i64, ptr %privatep
+  %private = add i64 %aligned, %privateat
+  %pbp = getelementptr ptr, ptr %abp, i64 1
+  store i64 %private, ptr %pbp
+  %programp = getelementptr i64, ptr %record, i64 2
+  %program = load ptr, ptr %programp
   %gilp = getelementptr i64, ptr %record, i64 6
   %gil = load i64, ptr %gilp
   %release = icmp ne i64 %gil, 0
   br i1 %release, label %without, label %with
 with:
-  %status1 = call i64 @{DRIVER_SYMBOL}(ptr %bases, ptr %table, i64 %steps)
+  %status1 = call i64 @{DRIVER_SYMBOL}(ptr %bases, ptr %program)
   br label %ran
 without:
   %thread = call ptr @PyEval_SaveThread()
-  %status2 = call i64 @{DRIVER_SYMBOL}(ptr %bases, ptr %table, i64 %steps)
+  %status2 = call i64 @{DRIVER_SYMBOL}(ptr %bases, ptr %program)
   call void @PyEval_RestoreThread(ptr %thread)
   br label %ran
 ran:
