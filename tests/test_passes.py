@@ -27,6 +27,7 @@ from jitgrad.passes import pipeline
 from jitgrad.passes.pipeline import PASSES, optimize, pass_names
 from jitgrad.passes.places import join_places
 from jitgrad.passes.products import expand_products
+from jitgrad.passes.scatters import chain_scatters
 from jitgrad.passes.simplify import RULES, simplify
 from jitgrad.passes.views import lift_broadcasts, sink_views
 from jitgrad.runtime.compile import compile_graph
@@ -395,3 +396,20 @@ def test_a_failing_pass_is_named(error, monkeypatch):
     with pytest.raises(InternalError, match="the pass broken failed: .*JITGRAD_SKIP=broken") as caught:
         optimize(polynomial())
     assert len(str(caught.value).splitlines()) < 8
+
+
+def test_cotangents_of_gathers_are_added_to_one_array():
+    x, v, w = (fresh_input(aval_of(shape, "f8")) for shape in ((5, 3), (4, 3), (2, 3)))
+    i, j = fresh_input(aval_of((4,), "i8")), fresh_input(aval_of((2,), "i8"))
+    zeros = full(0.0, x.aval)
+    one, other = ops.scatter_add(zeros, v, i), ops.scatter_add(zeros, w, j)
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=node.shape) for node in (x, v, w)] + [rng.integers(0, 5, node.shape) for node in (i, j)]
+    for total, sums in (((x + one) + other, 0), (one + other, 0), (one + (x + other), 0), (one + one, 1)):
+        graph = Graph((x, v, w, i, j), (total,))
+        after = chain_scatters(graph)
+        verify(after)
+        assert names(after).count("add") == sums
+        np.testing.assert_allclose(interpret.run(after, arrays)[0], interpret.run(graph, arrays)[0], rtol=1e-13)
+    kept = Graph((x, v, w, i, j), (x + one, one))
+    assert chain_scatters(kept).outputs == kept.outputs

@@ -163,3 +163,75 @@ def test_a_total_beside_values_of_rows_is_made_in_parts(monkeypatch):
     (value, gradient), (expected, slope) = both_ways(variances, x, y)
     np.testing.assert_allclose(value, expected, rtol=1e-13)
     np.testing.assert_allclose(gradient, slope, rtol=1e-13, atol=1e-15)
+
+
+# --- scatter-additions
+
+
+def pairs(table, i, j):
+    return np.sum(np.tanh(np.sum(table[i] * table[j], axis=-1)))
+
+
+def test_gradients_of_gathers_are_added_in_one_kernel_to_one_array():
+    rng = np.random.default_rng(6)
+    table, i, j = rng.normal(size=(50, 24)), rng.integers(-50, 50, 300), rng.integers(0, 50, 300)
+    i[:40] = j[:40] = 7  # both additions of a row meet
+    compiled = jitgrad.jit(jitgrad.grad(pairs))
+    gradient = compiled(table, i, j)
+    plan = plan_of(compiled)
+    adding = [step for step in plan.steps if any(store.indices for store in step.kernel.stores)]
+    assert len(adding) == 1 and len(adding[0].kernel.stores) == 2
+    assert plan.arena_bytes < 300 * 24 * 8  # the rows that are added are not stored first
+    expected = np.zeros_like(table)
+    slope = 1.0 - np.tanh(np.sum(table[i] * table[j], axis=-1)) ** 2
+    np.add.at(expected, i, slope[:, None] * table[j])
+    np.add.at(expected, j, slope[:, None] * table[i])
+    np.testing.assert_allclose(gradient, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_additions_at_indices_are_cut_along_what_is_added(monkeypatch):
+    cut_finely(monkeypatch)
+    rng = np.random.default_rng(7)
+    table, i, j = rng.normal(size=(9, 100)), rng.integers(0, 9, 64), rng.integers(-9, 9, 64)
+    (value, gradient), (expected, slope) = both_ways(pairs, table, i, j)
+    compiled = jitgrad.jit(jitgrad.grad(pairs))
+    np.testing.assert_allclose(compiled(table, i, j), gradient, rtol=1e-12, atol=1e-13)
+    cut = {step for sweep in plan_of(compiled).sweeps for step in range(sweep.start, sweep.stop)}
+    adding = [k for k, step in enumerate(plan_of(compiled).steps) if any(s.indices for s in step.kernel.stores)]
+    assert adding and cut.issuperset(adding)
+    np.testing.assert_allclose(value, expected, rtol=1e-13)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("base", ["computed", "input", "constant", "output", "used"])
+def test_what_is_added_to(base):
+    """The array that a scatter-addition starts from is made in its buffer only where nobody else wants it."""
+    rng = np.random.default_rng(8)
+    x, v, i = rng.normal(size=(6, 5)), rng.normal(size=(9, 5)), rng.integers(0, 6, 9)
+
+    def program(x, v):
+        start = {"computed": np.exp(x), "input": x, "constant": 0.0 * x + 1.0, "output": x * 2.0, "used": x - 1.0}[base]
+        total = start + jitgrad.vjp(lambda y: y[i], x)[1](v)[0]  # start, and v added at i
+        if base == "output":
+            return total, start
+        return (total, np.sum(start)) if base == "used" else (total, 0.0)
+
+    total, other = jitgrad.jit(program)(x, v)
+    start = {"computed": np.exp(x), "input": x, "constant": np.ones((6, 5)), "output": x * 2.0, "used": x - 1.0}[base]
+    expected = start.copy()
+    np.add.at(expected, i, v)
+    np.testing.assert_allclose(total, expected, rtol=1e-13)
+    if base == "output":
+        np.testing.assert_array_equal(other, start)
+    if base == "used":
+        np.testing.assert_allclose(other, np.sum(start), rtol=1e-13)
+
+
+def test_bad_indices_are_found_in_cut_kernels(monkeypatch):
+    cut_finely(monkeypatch)
+    table = np.ones((9, 100))
+    compiled = jitgrad.jit(jitgrad.grad(pairs))
+    good, bad = np.zeros(64, int), np.full(64, 9)
+    compiled(table, good, good)
+    with pytest.raises(IndexError, match="index 9 is out of bounds for axis 0 with size 9"):
+        compiled(table, good, bad)

@@ -45,7 +45,7 @@ class KernelBuilder:
         self._identity: Map = tuple(range(len(home.domain)))
 
     def build(self) -> tuple[Kernel, Binding]:
-        """The kernel with all stores, folds and pieces of the home."""
+        """The kernel with all stores, folds, pieces and scatter-additions of the home."""
         fusion, home = self.fusion, self.home
         for node in fusion.computed.get(home, ()):
             if fusion.stored.get(node) == home and node.shape == home.domain:
@@ -57,16 +57,8 @@ class KernelBuilder:
             self._store(piece, place, offset, tuple(a * b for a, b in zip(steps, whole, strict=True)))
         for fold in fusion.folds.get(home, ()):
             self._fold(fold)
-        return finish(self.draft)
-
-    def build_scatter(self, node: Node) -> tuple[Kernel, Binding]:
-        """The kernel that adds operand 1 of a scatter into the buffer of `node` (which holds operand 0 already)."""
-        _, values, *indices = node.operands
-        value = self._value(values, self._identity)
-        index_map = self._identity[: indices[0].ndim]
-        operands = tuple(self._value(index, index_map) for index in indices)
-        slot = self._indexed_array(node, Access(node, 0, node.shape, contiguous_strides(node.shape)), len(indices), index_map)
-        self.draft.stores.append(Store(value, slot, operands))
+        for scatter in fusion.scatters.get(home, ()):
+            self._scatter(scatter)
         return finish(self.draft)
 
     def build_copy(self, source: Node, target: Node) -> tuple[Kernel, Binding]:
@@ -90,6 +82,17 @@ class KernelBuilder:
             strides[axis] = stride
         slot = self._array(fold, 0, strides, fold.dtype)
         self.draft.folds.append((fold.primitive.name, value, slot, frozenset(axes)))
+
+    def _scatter(self, node: Node) -> None:
+        """Adds operand 1 into the buffer of `node`, which holds operand 0 already."""
+        _, values, *indices = node.operands
+        value = self._value(values, self._identity)
+        index_map = self._identity[: indices[0].ndim]
+        operands = tuple(self._value(index, index_map) for index in indices)
+        buffer = self.fusion.heirs.get(node, node)  # additions to one buffer share a slot: they may meet at an element
+        whole = Access(buffer, 0, node.shape, contiguous_strides(node.shape))
+        slot = self._indexed_array(node, whole, len(indices), index_map)
+        self.draft.stores.append(Store(value, slot, operands))
 
     # --- values, on demand, without recursion (bodies may be deep)
 
@@ -213,7 +216,10 @@ class KernelBuilder:
         rest = self._identity[len(index_map) :] if rest is None else rest
         strides = self._loop_strides(access.strides[count:], rest)
         indexed = tuple(zip(access.shape[:count], access.strides[:count], strict=True))
-        return self._new_array(access.base, access.offset, strides, node.dtype, indexed)
+        key = (access.base, access.offset, tuple(strides), indexed)
+        if key not in self._arrays:
+            self._arrays[key] = self._new_array(access.base, access.offset, strides, node.dtype, indexed)
+        return self._arrays[key]
 
 
 # --- from a draft to a kernel: order of loops, merged loops, patterns

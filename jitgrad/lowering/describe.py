@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..ir.node import Node
-from ..ir.primitive import Library, ScatterAdd
+from ..ir.primitive import Library
 from ..ir.text import line_of, names_of
 from .fuse import Fusion, Home
 from .kernel import Kernel, describe
@@ -17,13 +17,12 @@ from .work import work_of
 def fusion_text(fusion: Fusion) -> str:
     """The homes in the order of their times: what each computes, stores and folds."""
     names = names_of(fusion.graph)
-    homes = sorted({*fusion.computed, *fusion.folds, *fusion.pieces})
     lines: list[str] = []
-    for home in homes:
+    for home in sorted(fusion.homes):
         part = f", part {home.part}" if home.part else ""
         lines.append(f"level {home.level} over {_shape(home.domain)}{part}:")
         lines += [f"  {row}" for row in _home_rows(fusion, home, names)]
-    elsewhere = [node for node in fusion.graph.nodes if isinstance(node.primitive.code, Library | ScatterAdd)]
+    elsewhere = [node for node in fusion.graph.nodes if isinstance(node.primitive.code, Library)]
     if elsewhere:
         lines.append("on their own:")
         lines += [f"  level {fusion.level[node]}  {line_of(node, names)}" for node in elsewhere]
@@ -36,6 +35,8 @@ def _home_rows(fusion: Fusion, home: Home, names: dict[Node, str]):
         yield ("store    " if stored else "register ") + line_of(node, names)
     for node in fusion.folds.get(home, ()):
         yield "fold     " + line_of(node, names)
+    for node in fusion.scatters.get(home, ()):
+        yield "scatter  " + line_of(node, names)
     for piece, place, index in fusion.pieces.get(home, ()):
         yield f"piece    {names[piece]} into {names[place]}, operand {index}"
 

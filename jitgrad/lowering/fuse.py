@@ -46,6 +46,8 @@ class Fusion:
     computed   home -> nodes evaluated there, operands first (a recomputed node is in several homes)
     folds      home -> the reductions over its domain
     pieces     home -> (piece, the node it is a part of, operand index) to be stored there
+    scatters   home -> scatter-additions of values over its domain
+    heirs      a computed array that a scatter-addition alone reads -> the scatter, in whose buffer it is made
     level      of each node: the level of the kernel or routine that computes it; 0 for leaves
     """
 
@@ -55,6 +57,12 @@ class Fusion:
     folds: dict[Home, list[Node]] = field(default_factory=dict)
     level: dict[Node, int] = field(default_factory=dict)
     pieces: dict[Home, list[tuple[Node, Node, int]]] = field(default_factory=dict)  # (piece, place node, operand index)
+    scatters: dict[Home, list[Node]] = field(default_factory=dict)
+    heirs: dict[Node, Node] = field(default_factory=dict)
+
+    @property
+    def homes(self) -> set[Home]:
+        return {*self.computed, *self.folds, *self.pieces, *self.scatters}
 
 
 def is_elementwise(node: Node) -> bool:
@@ -69,7 +77,7 @@ def fuse(graph: Graph) -> Fusion:
 
 class _Fuser:
     def __init__(self, graph: Graph):
-        self.graph, self.fusion = graph, Fusion(graph)
+        self.graph, self.fusion = graph, Fusion(graph, heirs=_heirs(graph))
         self.level = self.fusion.level
         self.cost: dict[Node, int] = {}
         self.streams: dict[Node, frozenset] = {}
@@ -92,8 +100,11 @@ class _Fuser:
         readers: set[Node] = set(self.graph.outputs)
         for node in self.graph.nodes:
             code = node.primitive.code
-            if isinstance(code, Library | ScatterAdd | Gather):
+            if isinstance(code, Library | Gather):
                 readers.update(view_base(operand) for operand in node.operands)
+            elif isinstance(code, ScatterAdd):
+                stored = node.operands[:1] if adds_rows(node) else node.operands
+                readers.update(view_base(operand) for operand in stored)
             elif isinstance(code, View) and not is_hoistable_view(node):
                 readers.add(view_base(node))
         return {node for node in readers if is_elementwise(node)}
@@ -111,6 +122,12 @@ class _Fuser:
             return max((self._read_level(operand) for operand in node.operands), default=0)
         if isinstance(code, Place):
             return max(self.piece_level(operand) for operand in node.operands)
+        if isinstance(code, ScatterAdd):
+            base, *rest = node.operands
+            # What another addition makes in the same buffer need not be complete.
+            same = isinstance(base.primitive.code, ScatterAdd) and base in self.fusion.heirs
+            ready = self.level[base] if same else self.available(base)
+            return max(ready, *(self._read_level(operand) for operand in rest))
         return max((self.available(operand) for operand in node.operands), default=0)
 
     def _read_level(self, operand: Node) -> int:
@@ -184,7 +201,14 @@ class _Fuser:
                 home = Home(self.piece_level(piece), piece.shape)
                 self.fusion.pieces.setdefault(home, []).append((piece, node, index))
                 self._want(piece, home)
-        elif isinstance(code, Library | ScatterAdd):
+        elif isinstance(code, ScatterAdd):
+            base, values, *indices = node.operands
+            home = Home(self.level[node], values.shape)
+            self.fusion.scatters.setdefault(home, []).append(node)
+            self._want_in_memory(base)
+            for operand in (values, *indices):
+                self._want(operand, home)
+        elif isinstance(code, Library):
             for operand in node.operands:
                 self._want_in_memory(operand)
 
@@ -262,6 +286,7 @@ class _Fuser:
                 fusion.stored[node] = where[node]
         self._move(fusion.folds, home, lambda fold: where.get(view_base(fold.operands[0])))
         self._move(fusion.pieces, home, lambda piece: where.get(view_base(piece[0])))
+        self._move(fusion.scatters, home, lambda scatter: where.get(view_base(scatter.operands[1])))
 
     def _spread_pieces(self, home: Home) -> None:
         """Many pieces that are only copied are copied by several kernels, which are all alike."""
@@ -280,6 +305,23 @@ class _Fuser:
         """Entries of `home` go to the part that evaluates what they read (the first part when none does)."""
         for entry in table.pop(home, []):
             table.setdefault(where(entry) or home, []).append(entry)
+
+
+def _heirs(graph: Graph) -> dict[Node, Node]:
+    users = graph.users()
+    heirs: dict[Node, Node] = {}
+    for node in reversed(graph.nodes):  # so that a chain of additions ends in one buffer
+        if isinstance(node.primitive.code, ScatterAdd):
+            base = node.operands[0]
+            if users[base] == [node] and base not in graph.outputs and not isinstance(base.primitive.code, Leaf | View):
+                heirs[base] = heirs.get(node, node)
+    return heirs
+
+
+def adds_rows(scatter: Node) -> bool:
+    """Whether a scatter-addition adds whole rows, so that lanes never meet at one element: its values may be computed
+    where they are added. Single elements are added one by one, in a kernel that does nothing else."""
+    return scatter.operands[1].ndim > scatter.operands[2].ndim
 
 
 def is_hoistable_view(view: Node) -> bool:

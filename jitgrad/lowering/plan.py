@@ -67,7 +67,8 @@ def make_plan(graph: Graph, layouts: dict[Node, tuple[int, ...]], scratch_bytes:
     graph = legalize(graph, layouts)
     accesses = Accesses(layouts)
     fusion = fuse(graph)
-    steps = [step for _, step in sorted(_steps(fusion, accesses), key=lambda timed: timed[0]) if not _is_idle(step)]
+    timed = sorted(_steps(fusion, accesses), key=lambda timed: timed[0])
+    steps = [step.renamed(fusion.heirs) for _, step in timed if not _is_idle(step)]
     sweeps: list[Sweep] = []
     if "sweeps" not in config.skip:
         steps, sweeps = find_sweeps(steps, {*graph.inputs, *graph.outputs})
@@ -81,8 +82,7 @@ def make_plan(graph: Graph, layouts: dict[Node, tuple[int, ...]], scratch_bytes:
 def _steps(fusion: Fusion, accesses: Accesses):
     """(time, step) of every call; steps of one time are independent but for their last component."""
     count = 0
-    homes = {**fusion.computed, **fusion.folds, **fusion.pieces}
-    for home in sorted(homes):
+    for home in sorted(fusion.homes):
         if not _has_roots(fusion, home):
             continue
         kernel, binding = KernelBuilder(fusion, accesses, home).build()
@@ -104,10 +104,8 @@ def _node_steps(fusion: Fusion, accesses: Accesses, node: Node, count: int):
     if isinstance(code, Library):
         operands = tuple(accesses.strided(operand) for operand in node.operands)
         yield (level, 0, 1, count), RoutineStep(code.routine, node, operands, accesses.strided(node))
-    elif isinstance(code, ScatterAdd):
+    elif isinstance(code, ScatterAdd) and node.operands[0] not in fusion.heirs:
         yield (level, 0, 0, count), _filled(fusion, accesses, node, node.operands[0], level)
-        builder = KernelBuilder(fusion, accesses, Home(level, node.operands[1].shape))
-        yield (level, 0, 1, count), _kernel_step(*builder.build_scatter(node))
     elif isinstance(code, Place) and not covers_whole(node):
         times = [home.time for home, pieces in fusion.pieces.items() if any(place is node for _, place, _ in pieces)]
         yield (*min(times), 0, count), _filled(fusion, accesses, node, full(0, node.aval), min(times)[0])
@@ -117,6 +115,7 @@ def _has_roots(fusion: Fusion, home: Home) -> bool:
     return bool(
         home in fusion.folds
         or home in fusion.pieces
+        or home in fusion.scatters
         or any(fusion.stored.get(node) == home for node in fusion.computed.get(home, ()))
     )
 

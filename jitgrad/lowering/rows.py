@@ -7,6 +7,7 @@ from math import prod
 
 from ..ir.node import Node
 from .access import Access
+from .kernel import Store
 from .steps import KernelStep, RoutineStep, Step
 
 LARGEST_SHARED = 1 << 16  # bytes of the matrix that every row of a product is multiplied with: it stays in a near cache
@@ -53,7 +54,7 @@ class Rows:
 
     def redirected(self, replaced: dict[Node, Node]) -> Rows:
         """The same with other buffers for what it writes."""
-        raise NotImplementedError
+        return replace(self, step=self.step.renamed(replaced))
 
 
 def rows_of(step: Step, rows: int, axis: int = 0) -> Rows | None:
@@ -87,11 +88,6 @@ class KernelRows(Rows):
     def folds(self) -> list[tuple[str, Node]]:
         return [(fold.op, self.buffers[fold.slot]) for fold in self.step.kernel.folds if fold.slot in self.folded]
 
-    def redirected(self, replaced: dict[Node, Node]) -> KernelRows:
-        binding = replace(self.step.binding, buffers=tuple(replaced.get(node, node) for node in self.buffers))
-        writes = tuple(replaced.get(node, node) for node in self.step.writes)
-        return replace(self, step=replace(self.step, binding=binding, writes=writes))
-
 
 def _kernel_rows(step: KernelStep, rows: int, axis: int) -> KernelRows | None:
     if axis >= step.kernel.rank:
@@ -100,7 +96,7 @@ def _kernel_rows(step: KernelStep, rows: int, axis: int) -> KernelRows | None:
     extents = binding.extents
     if extents[axis] % rows or (extents[axis] != rows and kernel.rank > 1):
         return None
-    if any(store.indices for store in kernel.stores):
+    if any(store.indices and not _keeps_apart(step, store, axis) for store in kernel.stores):
         return None
     if any(one.op == "iota" and one.params[0] == axis for one in kernel.body):
         return None
@@ -115,11 +111,27 @@ def _kernel_rows(step: KernelStep, rows: int, axis: int) -> KernelRows | None:
         tuple(merged * strides[axis] for strides in binding.strides),
         spans,
         frozenset(fold.slot for fold in kernel.folds if fold.axes >> axis & 1),
-        frozenset(k for k, s in enumerate(binding.strides) if binding.indexed[k] or any(stride < 0 for stride in s)),
+        _whole(step, axis),
         max(1, prod(extents) // rows),
         axis,
         merged,
     )
+
+
+def _whole(step: KernelStep, axis: int) -> frozenset[int]:
+    adding = {store.slot for store in step.kernel.stores if store.indices}
+    strides, indexed = step.binding.strides, step.binding.indexed
+    return frozenset(
+        slot
+        for slot in range(len(strides))
+        if (indexed[slot] and slot not in adding) or any(stride < 0 for stride in strides[slot])
+    )
+
+
+def _keeps_apart(step: KernelStep, store: Store, axis: int) -> bool:
+    """Whether additions at indices never meet from different rows: the rows are columns of what is added to."""
+    along = step.binding.strides[store.slot][axis] != 0
+    return along and not any(step.kernel.body[index].axes >> axis & 1 for index in store.indices)
 
 
 # --- matrix products: the rows are those of the first factor and the result, or the terms of the sums, or the batch
@@ -145,10 +157,6 @@ class ProductRows(Rows):
 
     def folds(self) -> list[tuple[str, Node]]:
         return [("reduce_sum", self.buffers[slot]) for slot in self.folded]
-
-    def redirected(self, replaced: dict[Node, Node]) -> ProductRows:
-        result = self.step.result
-        return replace(self, step=replace(self.step, result=replace(result, base=replaced.get(result.base, result.base))))
 
 
 def _cut(access: Access, axis: int | None, count: int, move: int) -> Access:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..ir.node import Node
 from .access import Access
@@ -20,6 +20,13 @@ class KernelStep:
     @property
     def touches(self) -> tuple[Node, ...]:
         return self.binding.buffers
+
+    def renamed(self, names: dict[Node, Node]) -> KernelStep:
+        """The step with other buffers: `names[node]` in place of `node`."""
+        if names.keys().isdisjoint(self.touches):
+            return self
+        binding = replace(self.binding, buffers=tuple(names.get(node, node) for node in self.touches))
+        return KernelStep(self.kernel, binding, tuple(names.get(node, node) for node in self.writes))
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,13 @@ class RoutineStep:
     @property
     def touches(self) -> tuple[Node, ...]:
         return tuple(access.base for access in self.accesses)
+
+    def renamed(self, names: dict[Node, Node]) -> RoutineStep:
+        """The step with other buffers: `names[node]` in place of `node`."""
+        if names.keys().isdisjoint(self.touches):
+            return self
+        result, *operands = (replace(access, base=names.get(access.base, access.base)) for access in self.accesses)
+        return replace(self, operands=tuple(operands), result=result)
 
 
 Step = KernelStep | RoutineStep

@@ -32,6 +32,7 @@ PARALLEL_WORK = 60_000   # nanoseconds of one thread from which work is worth sh
 PIECE_WORK = 15_000      # nanoseconds that a piece of it should take
 MOST_PIECES = 64
 PART_OF_WORK = 8         # points of a block for each element of the parts of folds that it makes
+FULL = 16                # rows of a block if they are the elements of vectors: no less than two of them
 EVEN = 64                # blocks of more rows than that are multiples of it, so that vectors are full
 
 
@@ -235,7 +236,7 @@ class _Run:
 
     def _block_for(self, wanted: int) -> int:
         (view,) = self.views
-        least = max(_least_block(view), EVEN if 1 in view.strides else 1)  # vectors along the rows should be full
+        least = max(_least_block(view), FULL if 1 in view.strides else 1)
         return self._rounded(max(-(-self.rows // wanted), least))
 
     @staticmethod

@@ -11,6 +11,7 @@ from ..ir.graph import Graph
 from .fuel import limited
 from .places import join_places
 from .products import expand_products
+from .scatters import chain_scatters
 from .short_axes import split_short_axes
 from .simplify import simplify
 from .units import drop_units
@@ -21,6 +22,7 @@ Pass = Callable[[Graph], Graph]
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("simplify", simplify),
     ("join_places", join_places),          # cotangents of x[0], x[1], ...: one array, not a sum of as many
+    ("chain_scatters", chain_scatters),    # cotangents of x[i], x[j], ...: added to one array
     ("expand_products", expand_products),  # before views move: products with one row or column become sums
     ("drop_units", drop_units),            # (1, n) and (n, 1) are loops over n
     ("lift_broadcasts", lift_broadcasts),  # work on the small array, then spread the result

@@ -12,7 +12,7 @@ from functools import lru_cache
 import llvmlite.binding as llvm
 
 from ..backends.math_library import definition, symbol_of
-from ..backends.scalar import math_symbol
+from ..backends.scalar import FAST_MATH, math_symbol
 from ..backends.target import Target, vector_bytes
 from ..errors import InternalError, Limitation
 
@@ -147,20 +147,24 @@ def compile_text(text: str, symbols: list[str], want_assembly: bool = False, opt
         module.triple = target.triple
         module.data_layout = str(machine.target_data)
         if optimize:
-            _optimize(module, machine)
+            _optimize(module, machine, relaxed=FAST_MATH in text)
         assembly = machine.emit_assembly(module) if want_assembly else None
         engine = llvm.create_mcjit_compiler(module, machine)
         engine.finalize_object()
         return Code({symbol: engine.get_function_address(symbol) for symbol in symbols}, engine, assembly)
 
 
-def _optimize(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
-    """A short pipeline: bodies are straight-line, vectorised and free of redundancy already."""
+def _optimize(module: llvm.ModuleRef, machine: llvm.TargetMachine, relaxed: bool) -> None:
+    """A short pipeline: bodies are straight-line, vectorised and free of redundancy already. Where arithmetic is `relaxed`,
+    operations in another order may be redundant after all."""
     options = llvm.create_pipeline_tuning_options(speed_level=1)
     builder = llvm.create_pass_builder(machine, options)
     passes = llvm.create_new_module_pass_manager()
     passes.add_always_inliner_pass()
     passes.add_sroa_pass()
+    if relaxed:
+        passes.add_reassociate_pass()
+        passes.add_new_gvn_pass()
     passes.add_instruction_combine_pass()
     passes.add_simplify_cfg_pass()
     passes.run(module, builder)

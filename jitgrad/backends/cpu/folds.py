@@ -6,16 +6,36 @@ from ...ir.primitive import PRIMITIVES
 from ...lowering.kernel import Array, Fold, Kernel
 from ..scalar import BOOL, Value, llvm_type
 from ..target import Target
-from .memory import KernelMemory, memory_type
+from .memory import KernelMemory, Point, memory_type
+
+CHUNK = 2048  # elements of a sum that are added without compensation
 
 
 class KernelFolds(KernelMemory):
-    """Emits the reductions."""
+    """Emits the reductions.
+
+    A sum of floats gathers `CHUNK` elements in one set of accumulators, which is then added to a second set with
+    compensation: the error of long sums does not grow. A sum that is not long never touches the second set.
+    """
 
     def __init__(self, kernel: Kernel, name: str, target: Target):
         super().__init__(kernel, name, target)
-        self.accumulators: dict[Fold, tuple[list[str], list[str]]] = {}  # slots of a chunk, and of all chunks
-        self.errors: dict[str, str] = {}  # slot of all chunks -> slot of the rounding error that it has gathered
+        self.accumulators: dict[Fold, list[str]] = {}
+        self.totals: dict[Fold, list[tuple[str, str]]] = {}  # of long sums: slots of the sum and of its rounding error
+        self.long: dict[int, str] = {}     # whether the loops from a depth on make a chunk or more
+        self.pending: dict[int, str] = {}  # slots: elements since the accumulators that start at a depth were emptied
+
+    def _measure_sums(self) -> None:
+        """Finds out at entry which sums are long."""
+        for depth in {self._suffix(fold) for fold in self.kernel.folds if self._is_chunked(fold)} - {self.kernel.rank}:
+            count = self.extents[depth]
+            for extent in self.extents[depth + 1 :]:
+                count = self.raw(f"mul i64 {count}, {extent}")
+            self.long[depth] = self.raw(f"icmp sge i64 {count}, {CHUNK}")
+
+    def _is_chunked(self, fold: Fold) -> bool:
+        is_float = self.kernel.arrays[fold.slot].dtype.kind == "f"
+        return bool(self.lanes.width) and is_float and PRIMITIVES[fold.op].code.is_sum
 
     def _suffix(self, fold: Fold) -> int:
         """The outermost loop from which on every loop belongs to the fold."""
@@ -32,16 +52,21 @@ class KernelFolds(KernelMemory):
         dtype = self.kernel.arrays[fold.slot].dtype
         return self.constant(PRIMITIVES[fold.op].code.identity(dtype), dtype)
 
-    def _start(self, fold: Fold) -> None:
-        dtype, width = self.kernel.arrays[fold.slot].dtype, self.lanes.width
+    def _start(self, fold: Fold, rows: int) -> None:
+        """Accumulators for the loops inside: those of `rows` rows, row after row, where each row has its own."""
+        dtype, width, depth = self.kernel.arrays[fold.slot].dtype, self.lanes.width, self._suffix(fold)
         identity = self._identity(fold)
         initial = self.spread(identity, width).name if width else identity.name
         kind = llvm_type(dtype, width)
-        inner = [self._slot(kind, initial) for _ in range(self.lanes.copies)]
-        outer = [self._slot(kind, initial) for _ in range(self.lanes.copies)] if width else []
-        self.accumulators[fold] = inner, outer
-        if PRIMITIVES[fold.op].code.is_sum and dtype.kind == "f":
-            self.errors |= {slot: self._slot(kind, initial) for slot in outer}
+        count = rows * self.lanes.copies
+        self.accumulators[fold] = [self._slot(kind, initial) for _ in range(count)]
+        if not self._is_chunked(fold):
+            return
+        self.totals[fold] = [(self._room(kind), self._room(kind)) for _ in range(count)]
+        slots = [slot for pair in self.totals[fold] for slot in pair]
+        self._when(self.long[depth], lambda: [self.line(f"store {kind} {initial}, ptr {slot}") for slot in slots])
+        if depth < self.kernel.rank - 1 and depth not in self.pending:
+            self.pending[depth] = self._slot("i64", "0")
 
     def _combine(self, fold: Fold, x: Value, y: Value) -> Value:
         return PRIMITIVES[fold.op].code.combine(self, x, y)
@@ -54,61 +79,96 @@ class KernelFolds(KernelMemory):
             result = self.select(Value(mask, BOOL, value.lanes), result, present)
         self.line(f"store {kind} {result.name}, ptr {slot}")
 
+    def _gathered(self, elements: str) -> None:
+        """After `elements` more in the accumulators: empties those that have gathered a chunk."""
+        for depth in sorted({self._suffix(fold) for fold in self.totals}):
+            if depth == self.kernel.rank - 1:
+                full = self.long[depth]
+            else:
+                pending = self.raw(f"add i64 {self.raw(f'load i64, ptr {self.pending[depth]}')}, {elements}")
+                full = self.raw(f"icmp sge i64 {pending}, {CHUNK}")
+                self.line(f"store i64 {self.raw(f'select i1 {full}, i64 0, i64 {pending}')}, ptr {self.pending[depth]}")
+            folds = [fold for fold in self.totals if self._suffix(fold) == depth]
+            self._when(full, lambda folds=folds: [self._absorb(fold) for fold in folds])
+
     def _absorb(self, fold: Fold) -> None:
-        """Adds the chunk's accumulators to the outer ones and clears them."""
+        """Adds the accumulators to the totals and clears them."""
         dtype, width = self.kernel.arrays[fold.slot].dtype, self.lanes.width
         kind, initial = llvm_type(dtype, width), self.spread(self._identity(fold), width).name
-        for inner, outer in zip(*self.accumulators[fold], strict=True):
-            value = Value(self.raw(f"load {kind}, ptr {inner}"), dtype, width)
-            if outer in self.errors:
-                self._add_compensated(outer, self.errors[outer], value)
-            else:
-                self._combine_into(outer, fold, value, None)
+        for inner, (total, error) in zip(self.accumulators[fold], self.totals[fold], strict=True):
+            value, before, lost = (Value(self.raw(f"load {kind}, ptr {s}"), dtype, width) for s in (inner, total, error))
+            after, lost = self._add_compensated(before, lost, value)
+            self.line(f"store {kind} {after.name}, ptr {total}")
+            self.line(f"store {kind} {lost.name}, ptr {error}")
             self.line(f"store {kind} {initial}, ptr {inner}")
 
-    def _add_compensated(self, slot: str, error_slot: str, value: Value) -> None:
-        """slot += value, the rounding error put aside for the next addition (W. Kahan: Further remarks on reducing
+    def _add_compensated(self, total: Value, error: Value, value: Value) -> tuple[Value, Value]:
+        """total + value, and the rounding error, put aside for the next addition (W. Kahan: Further remarks on reducing
         truncation errors. Communications of the ACM 8, 1965). An infinite sum has no error."""
-        kind = llvm_type(value.dtype, value.lanes)
-        total, error = (Value(self.raw(f"load {kind}, ptr {s}"), value.dtype, value.lanes) for s in (slot, error_slot))
         flags, self.flags = self.flags, ""  # reassociation would cancel the error
         due = self.sub(value, error)
         result = self.add(total, due)
         lost = self.sub(self.sub(result, total), due)
         lost = self.select(self.is_nan(lost), self.like(lost, 0.0), lost)
         self.flags = flags
-        self.line(f"store {kind} {result.name}, ptr {slot}")
-        self.line(f"store {kind} {lost.name}, ptr {error_slot}")
+        return result, lost
 
-    def _conclude(self, fold: Fold) -> None:
-        """After the fold's loops: lanes to one value, in halves; then to memory."""
-        inner, outer = self.accumulators.pop(fold)
-        dtype, width = self.kernel.arrays[fold.slot].dtype, self.lanes.width
+    def _conclude(self, fold: Fold, points: list[Point]) -> None:
+        """After the fold's loops: lanes to one value for each point, in halves; then to memory."""
+        dtype, width, copies = self.kernel.arrays[fold.slot].dtype, self.lanes.width, self.lanes.copies
         kind = llvm_type(dtype, width)
-        parts = [Value(self.raw(f"load {kind}, ptr {slot}"), dtype, width) for slot in (outer or inner)]
+        if fold in self.totals:
+            self._when(self.long[self._suffix(fold)], lambda: self._finish_long(fold, kind))
+        parts = [Value(self.raw(f"load {kind}, ptr {slot}"), dtype, width) for slot in self.accumulators[fold]]
+        del self.accumulators[fold]
+        self.totals.pop(fold, None)
+        rows = [self._combine_all(fold, parts[k : k + copies]) for k in range(0, len(parts), copies)]
+        for self.point, result in zip(points, self._fold_lanes(fold, rows), strict=True):
+            if self._in_memory(fold):
+                self._combine_in_memory(fold, result, None, None)
+            else:
+                self._write(fold.slot, result, None, None)
+
+    def _finish_long(self, fold: Fold, kind: str) -> None:
+        self._absorb(fold)
+        for inner, (total, _) in zip(self.accumulators[fold], self.totals[fold], strict=True):
+            self.line(f"store {kind} {self.raw(f'load {kind}, ptr {total}')}, ptr {inner}")
+
+    def _combine_all(self, fold: Fold, parts: list[Value]) -> Value:
+        """The parts, a power of two of them, combined in pairs."""
         while len(parts) > 1:
             half = len(parts) // 2
             parts = [self._combine(fold, x, y) for x, y in zip(parts[:half], parts[half:], strict=True)]
-        result = self._fold_lanes(fold, parts[0])
-        if self._in_memory(fold):
-            self._combine_in_memory(fold, result, None, None)
-        else:
-            self._write(fold.slot, result, None, None)
+        return parts[0]
 
-    def _fold_lanes(self, fold: Fold, value: Value) -> Value:
-        lanes = value.lanes
+    def _fold_lanes(self, fold: Fold, rows: list[Value]) -> list[Value]:
+        """Of each vector the lanes folded, low half with high half. Halves of two vectors are folded as one."""
+        lanes, count = rows[0].lanes, len(rows)
+        if not lanes:
+            return rows
         while lanes > 1:
-            kind, half = llvm_type(value.dtype, lanes), lanes // 2
-            low, high = (
-                self.raw(f"shufflevector {kind} {value.name}, {kind} poison, <{half} x i32> <{picks}>")
-                for picks in (", ".join(f"i32 {k}" for k in range(start, start + half)) for start in (0, half))
-            )
-            value = self._combine(fold, Value(low, value.dtype, half), Value(high, value.dtype, half))
+            half = lanes // 2
+            if len(rows) == 1:
+                rows = [self._fold_halves(fold, rows[0], rows[0], lanes, rows[0].lanes // lanes)]
+            else:
+                pairs = zip(rows[::2], rows[1::2], strict=True)
+                rows = [self._fold_halves(fold, x, y, lanes, 2 * x.lanes // lanes) for x, y in pairs]
             lanes = half
-        if not value.lanes:
-            return value
-        name = self.raw(f"extractelement {llvm_type(value.dtype, 1)} {value.name}, i32 0")
-        return Value(name, value.dtype)
+        whole = [f"extractelement {llvm_type(row.dtype, row.lanes)} {row.name}, i32 {k}" for row in rows for k in range(row.lanes)]
+        assert len(whole) == count
+        return [Value(self.raw(one), rows[0].dtype) for one in whole]
+
+    def _fold_halves(self, fold: Fold, x: Value, y: Value, lanes: int, segments: int) -> Value:
+        """x and y joined have `segments` (of which they are the first) of `lanes`: the low half of each with its high."""
+        kind, half = llvm_type(x.dtype, x.lanes), lanes // 2
+        low, high = (
+            self.raw(f"shufflevector {kind} {x.name}, {kind} {y.name}, <{segments * half} x i32> <{picks}>")
+            for picks in (
+                ", ".join(f"i32 {segment * lanes + start + k}" for segment in range(segments) for k in range(half))
+                for start in (0, half)
+            )
+        )
+        return self._combine(fold, Value(low, x.dtype, segments * half), Value(high, x.dtype, segments * half))
 
     def _combine_in_memory(self, fold: Fold, value: Value, counter: str | None, mask: str | None) -> None:
         present = self._read(fold.slot, counter, mask)
@@ -135,4 +195,4 @@ class KernelFolds(KernelMemory):
 
             self._loop("0", self.extents[axis], "1", inside)
 
-        fill(kept, self.rows[fold.slot][0])
+        fill(kept, self.point.rows[fold.slot])

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ...ir.node import Node
-from ...lowering.kernel import ABSENT, STRIDED, UNIT, Binding, Kernel, Store
+from ...lowering.kernel import ABSENT, STRIDED, UNIT, Binding, Instruction, Kernel, Store
 from ...lowering.plan import Slot
 from ..scalar import BOOL, FAST_MATH, Emitter, Value, llvm_type, scalar_type
 from ..target import Target
-from .lanes import choose_lanes, inlines_math
+from .lanes import choose_columns, choose_lanes, inlines_math
 
 I64 = np.dtype(np.int64)
+MOST_TOLD = 4
+COMMON_STEPS = (-1, 2, 3)  # strides, in elements, of reversed arrays and of columns of pairs and triples
 
 
 def binding_words(binding: Binding, kernel: Kernel, buffers: dict[Node, Slot]) -> list:
@@ -36,40 +39,61 @@ def _number_word(number) -> int:
     return int.from_bytes(raw + bytes(8 - len(raw)), "little", signed=True)
 
 
+Indexed = tuple[int, tuple[int, ...]]  # an array's slot, and the body's values that index it
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where the enclosing loops are: their counters, the address of each array, the values computed so far, and the
+    addresses of indexed arrays at indices that are known here."""
+
+    counters: tuple[str, ...]
+    rows: tuple[str, ...]
+    values: Mapping[int, Value]
+    settled: Mapping[Indexed, str] = field(default_factory=dict)
+
+
 class KernelMemory(Emitter):
     """Emits what any kernel needs around its arithmetic. Counters and accumulators are stack slots; LLVM's first pass
     turns them into registers."""
 
     def __init__(self, kernel: Kernel, name: str, target: Target):
         super().__init__()
-        self.kernel, self.symbol = kernel, name
-        self.lanes = choose_lanes(kernel, target)
+        self.columns = choose_columns(kernel)
+        self.order = self.columns.order if self.columns else tuple(range(kernel.rank))
+        self.kernel, self.symbol = reordered(kernel, self.order), name
+        self.lanes = choose_lanes(kernel, target, self.columns)
         self.inline_math = inlines_math(kernel, self.lanes)
         self.flags = FAST_MATH if kernel.fastmath else ""
         self.slots: list[str] = []                # allocas, for the entry block
         self.extents: list[str] = []
-        self.rows: list[list[str]] = []           # per array: its address at the current loops, by depth
         self.strides: list[dict[int, str]] = []   # per array: byte strides of STRIDED axes
         self.indexed: list[list[tuple[str, str]]] = []
         self.numbers: list[Value] = []
-        self.counters: list[str] = []             # the current values of the loop counters
+        self.point = Point((), (), {})
         self.failed: str = ""
+        self.accesses = _indexed_accesses(kernel)
 
     # --- words, slots, loops
 
     def _read_words(self) -> None:
         self._word = 0
-        self.extents = [self._next_word() for _ in range(self.kernel.rank)]
+        place = {axis: k for k, axis in enumerate(self.order)}  # the words are in the order of the kernel as it was given
+        given = [self._next_word() for _ in range(self.kernel.rank)]
+        self.extents = [given[axis] for axis in self.order]
+        rows = []
         for array in self.kernel.arrays:
             slot, offset = self._next_word(), self._next_word()
             at = self.raw(f"getelementptr ptr, ptr %bases, i64 {slot}")
             base = self.raw(f"load ptr, ptr {at}, !invariant.load !0")
-            self.rows.append([self.raw(f"getelementptr i8, ptr {base}, i64 {offset}")])
-            self.strides.append({k: self._next_word() for k, mark in enumerate(array.pattern) if mark == STRIDED})
+            rows.append(self.raw(f"getelementptr i8, ptr {base}, i64 {offset}"))
+            moving = [place[axis] for axis in range(self.kernel.rank) if array.pattern[place[axis]] == STRIDED]
+            self.strides.append({k: self._next_word() for k in moving})
             self.indexed.append([(self._next_word(), self._next_word()) for _ in range(array.indexed)])
         for dtype in self.kernel.numbers:
             kind = memory_type(dtype)
             self.numbers.append(Value(self._next_word(kind), dtype))
+        self.point = Point((), tuple(rows), {})
 
     def _next_word(self, kind: str = "i64") -> str:
         at = self.raw(f"getelementptr i64, ptr %words, i64 {self._word}")
@@ -78,9 +102,14 @@ class KernelMemory(Emitter):
 
     def _slot(self, kind: str, initial: str) -> str:
         """A stack slot that holds `initial` at entry."""
+        name = self._room(kind)
+        self.line(f"store {kind} {initial}, ptr {name}")
+        return name
+
+    def _room(self, kind: str) -> str:
+        """A stack slot."""
         name = self.name("s")
         self.slots.append(f"  {name} = alloca {kind}, align 64")
-        self.line(f"store {kind} {initial}, ptr {name}")
         return name
 
     def _loop(self, start: str, stop: str, step: str, body) -> None:
@@ -98,12 +127,24 @@ class KernelMemory(Emitter):
         self.line(f"br label %{head}")
         self.lines.append(f"{after}:")
 
-    def _when(self, condition: str, body) -> None:
+    def _when(self, condition: str, body, rare: bool = False) -> None:
         inside, after = self.name("then")[1:], self.name("after")[1:]
-        self.line(f"br i1 {condition}, label %{inside}, label %{after}")
+        weights = ', !prof !{!"branch_weights", i32 1, i32 1000}' if rare else ""
+        self.line(f"br i1 {condition}, label %{inside}, label %{after}{weights}")
         self.lines.append(f"{inside}:")
         body()
         self.line(f"br label %{after}")
+        self.lines.append(f"{after}:")
+
+    def _switch(self, value: str, cases: dict, otherwise) -> None:
+        """The code of the case that `value` is, or `otherwise`."""
+        names = {case: self.name("case")[1:] for case in cases}
+        other, after = self.name("other")[1:], self.name("after")[1:]
+        self.line(f"switch i64 {value}, label %{other} [{' '.join(f'i64 {case}, label %{names[case]}' for case in cases)}]")
+        for name, body in [*((names[case], body) for case, body in cases.items()), (other, otherwise)]:
+            self.lines.append(f"{name}:")
+            body()
+            self.line(f"br label %{after}")
         self.lines.append(f"{after}:")
 
     # --- lanes
@@ -126,9 +167,11 @@ class KernelMemory(Emitter):
 
     # --- memory
 
-    def _read(self, slot: int, counter: str | None, mask: str | None, offset: Value | None = None) -> Value:
+    def _read(self, slot: int, counter: str | None, mask: str | None, at: _At | None = None) -> Value:
         array = self.kernel.arrays[slot]
-        where = self._address(slot, counter, offset)
+        if counter is not None and mask is None and at is None and array.pattern[-1] == STRIDED:
+            return self._from_memory(self._read_strided(slot, counter))
+        where = self._address(slot, counter, at)
         kind = memory_type(array.dtype, where.lanes_read)
         if where.scattered:
             raw = self._masked("gather", kind, f"{where.pointer_type} {where.name}, i32 {array.dtype.itemsize}", where, mask)
@@ -139,10 +182,42 @@ class KernelMemory(Emitter):
         value = Value(raw, array.dtype, where.lanes_read)
         return self._from_memory(value)
 
+    def _read_strided(self, slot: int, counter: str) -> Value:
+        """A vector along a stride: of a few strides that are common, by whole vectors and a choice of their lanes, which
+        takes a fraction of a gather's time."""
+        dtype, width, stride = self.kernel.arrays[slot].dtype, self.lanes.width, self.strides[slot][self.kernel.rank - 1]
+        kind, size = memory_type(dtype, width), dtype.itemsize
+        start = self.raw(f"getelementptr i8, ptr {self.point.rows[slot]}, i64 {self.raw(f'mul nsw i64 {counter}, {stride}')}")
+        result = self._room(kind)
+
+        def by_vectors(step: int) -> None:
+            first = min(0, step * (width - 1))  # from where on the elements are in memory, in elements after `start`
+            last = max(0, step * (width - 1)) - width + 1
+            begins = [min(first + k * width, last) for k in range(abs(step))]
+            places = [(k * step, max(n for n, begin in enumerate(begins) if begin <= k * step)) for k in range(width)]
+            found = ""
+            for n, begin in enumerate(begins):
+                at = self.raw(f"getelementptr i8, ptr {start}, i64 {begin * size}")
+                loaded = self.raw(f"load {kind}, ptr {at}, align {size}")
+                picks = ", ".join(
+                    f"i32 {place - begin if source == n and not found else width + place - begin if source == n else k}"
+                    for k, (place, source) in enumerate(places)
+                )
+                found = self.raw(f"shufflevector {kind} {found or loaded}, {kind} {loaded}, <{width} x i32> <{picks}>")
+            self.line(f"store {kind} {found}, ptr {result}")
+
+        def gathered() -> None:
+            where = self._address(slot, counter, None)
+            raw = self._masked("gather", kind, f"{where.pointer_type} {where.name}, i32 {size}", where, None)
+            self.line(f"store {kind} {raw}, ptr {result}")
+
+        self._switch(stride, {step * size: lambda step=step: by_vectors(step) for step in self._steps_told()}, gathered)
+        return Value(self.raw(f"load {kind}, ptr {result}"), dtype, width)
+
     def _masked(self, verb: str, kind: str, address: str, where: _Address, mask: str | None) -> str:
         """A masked load or gather; lanes that do not count read as zero."""
         lanes = where.lanes_read
-        mask = mask or f"<{', '.join(['i1 true'] * lanes)}>"
+        mask = mask or _mask_text([True] * lanes)
         suffix = _suffix_of(kind, lanes)
         pointer = where.pointer_type if where.scattered else "ptr"
         pointer_suffix = f"v{lanes}p0" if where.scattered else "p0"
@@ -150,9 +225,12 @@ class KernelMemory(Emitter):
         self.declared.add(f"declare {kind} {function}({pointer}, i32 immarg, <{lanes} x i1>, {kind})")
         return self.raw(f"call {kind} {function}({address}, <{lanes} x i1> {mask}, {kind} zeroinitializer)")
 
-    def _write(self, slot: int, value: Value, counter: str | None, mask: str | None, offset: Value | None = None) -> None:
+    def _write(self, slot: int, value: Value, counter: str | None, mask: str | None, at: _At | None = None) -> None:
         array = self.kernel.arrays[slot]
-        where = self._address(slot, counter, offset)
+        if counter is not None and mask is None and at is None and array.pattern[-1] == STRIDED:
+            self._write_strided(slot, self._to_memory(self.spread(value, self.lanes.width)), counter)
+            return
+        where = self._address(slot, counter, at)
         lanes = where.lanes_read
         if lanes:
             value = self.spread(value, lanes)
@@ -160,22 +238,49 @@ class KernelMemory(Emitter):
         kind = memory_type(array.dtype, lanes)
         size = array.dtype.itemsize
         if where.scattered or (lanes and mask):
-            verb, pointer = ("scatter", where.pointer_type) if where.scattered else ("store", "ptr")
-            pointer_suffix = f"v{lanes}p0" if where.scattered else "p0"
-            function = f"@llvm.masked.{verb}.{_suffix_of(kind, lanes)}.{pointer_suffix}"
-            mask = mask or f"<{', '.join(['i1 true'] * lanes)}>"
-            self.declared.add(f"declare void {function}({kind}, {pointer}, i32 immarg, <{lanes} x i1>)")
-            self.line(f"call void {function}({kind} {value.name}, {pointer} {where.name}, i32 {size}, <{lanes} x i1> {mask})")
+            self._masked_write(kind, value.name, where, size, mask or _mask_text([True] * lanes))
         else:
             self.line(f"store {kind} {value.name}, ptr {where.name}, align {size}")
 
-    def _address(self, slot: int, counter: str | None, offset: Value | None) -> _Address:
+    def _masked_write(self, kind: str, value: str, where: _Address, size: int, mask: str) -> None:
+        lanes = where.lanes_read
+        verb, pointer = ("scatter", where.pointer_type) if where.scattered else ("store", "ptr")
+        pointer_suffix = f"v{lanes}p0" if where.scattered else "p0"
+        function = f"@llvm.masked.{verb}.{_suffix_of(kind, lanes)}.{pointer_suffix}"
+        self.declared.add(f"declare void {function}({kind}, {pointer}, i32 immarg, <{lanes} x i1>)")
+        self.line(f"call void {function}({kind} {value}, {pointer} {where.name}, i32 {size}, <{lanes} x i1> {mask})")
+
+    def _write_strided(self, slot: int, value: Value, counter: str) -> None:
+        """A vector along a stride, as `_read_strided` reads it."""
+        dtype, width, stride = self.kernel.arrays[slot].dtype, self.lanes.width, self.strides[slot][self.kernel.rank - 1]
+        kind, size = memory_type(dtype, width), dtype.itemsize
+        start = self.raw(f"getelementptr i8, ptr {self.point.rows[slot]}, i64 {self.raw(f'mul nsw i64 {counter}, {stride}')}")
+
+        def by_vectors(step: int) -> None:
+            for begin in range(min(0, step * (width - 1)), max(1, step * (width - 1) + 1), width):
+                lanes = [divmod(begin + k, step) for k in range(width)]
+                here = [rest == 0 and lane < width for lane, rest in lanes]
+                picks = ", ".join(f"i32 {lane if hit else 0}" for (lane, _), hit in zip(lanes, here, strict=True))
+                spaced = self.raw(f"shufflevector {kind} {value.name}, {kind} poison, <{width} x i32> <{picks}>")
+                at = self.raw(f"getelementptr i8, ptr {start}, i64 {begin * size}")
+                self._masked_write(kind, spaced, _Address(at, False, width), size, _mask_text(here))
+
+        def scattered() -> None:
+            self._masked_write(kind, value.name, self._address(slot, counter, None), size, _mask_text([True] * width))
+
+        self._switch(stride, {step * size: lambda step=step: by_vectors(step) for step in self._steps_told()}, scattered)
+
+    def _steps_told(self) -> tuple[int, ...]:
+        """The strides that are told from others at run time: none where so many accesses would make much code."""
+        strided = sum(array.pattern[-1] == STRIDED for array in self.kernel.arrays)
+        return COMMON_STEPS if strided <= MOST_TOLD else ()
+
+    def _address(self, slot: int, counter: str | None, at: _At | None) -> _Address:
         """Where the array is at the current loops, in lanes when the innermost loop moves along it."""
-        array, row = self.kernel.arrays[slot], self.rows[slot][-1]
+        array = self.kernel.arrays[slot]
+        row, offset = at or (self.point.rows[slot], None)
         inner = self.kernel.rank - 1
         mark = array.pattern[inner] if counter is not None else ABSENT
-        if offset is not None and not offset.lanes:
-            row, offset = self.raw(f"getelementptr i8, ptr {row}, i64 {offset.name}"), None
         if mark == UNIT and offset is None:
             at = self.raw(f"getelementptr {memory_type(array.dtype)}, ptr {row}, i64 {counter}")
             return _Address(at, False, self.lanes.width)
@@ -201,18 +306,53 @@ class KernelMemory(Emitter):
 
     # --- indexed arrays
 
+    def _settle_ready(self, depth: int) -> None:
+        """Settles every indexed access whose indices are known inside the outer `depth` loops."""
+        for access in self.accesses:
+            if all(self.kernel.body[index].axes.bit_length() <= depth for index in access[1]):
+                self._settled(access)
+
+    def _settled(self, access: Indexed) -> str:
+        """The address of an indexed access, which the loops within this point do not change but by the array's strides."""
+        if access not in self.point.settled:
+            slot, indices = access
+            offset = self._indexed_offset(slot, [self.point.values[index] for index in indices], None)
+            address = self.raw(f"getelementptr i8, ptr {self.point.rows[slot]}, i64 {offset.name}")
+            self.point = replace(self.point, settled={**self.point.settled, access: address})
+        return self.point.settled[access]
+
+    def _at_indices(self, access: Indexed, values: Mapping[int, Value], counter: str | None, mask: str | None) -> _At:
+        if counter is None or access in self.point.settled:
+            return self._settled(access), None
+        slot, indices = access
+        return self.point.rows[slot], self._indexed_offset(slot, [values[index] for index in indices], mask)
+
     def _indexed_offset(self, slot: int, indices: list[Value], mask: str | None) -> Value:
         """The bytes that checked indices add to an array's address; a bad index sets the flag and counts as 0."""
         total = None
         for index, (extent, stride) in zip(indices, self.indexed[slot], strict=True):
-            extent_value = Value(extent, I64)
-            wrapped = self.select(self.lt(index, self.like(index, 0)), self.add(index, extent_value), index)
-            inside = self._binary("icmp ult", wrapped, extent_value, BOOL)
-            self._flag(self.not_(inside), mask)
-            moved = self.mul(self.select(inside, wrapped, self.like(wrapped, 0)), Value(stride, I64))
+            checked = self._checked(index, Value(extent, I64), mask) if index.lanes else self._checked_rarely(index, extent)
+            moved = self.mul(checked, Value(stride, I64))
             total = moved if total is None else self.add(total, moved)
         assert total is not None, "an indexed array without an index"
         return total
+
+    def _checked(self, index: Value, extent: Value, mask: str | None) -> Value:
+        wrapped = self.select(self.lt(index, self.like(index, 0)), self.add(index, extent), index)
+        inside = self._binary("icmp ult", wrapped, extent, BOOL)
+        self._flag(self.not_(inside), mask)
+        return self.select(inside, wrapped, self.like(wrapped, 0))
+
+    def _checked_rarely(self, index: Value, extent: str) -> Value:
+        """One index: most are not negative, which a branch finds out faster than the checks take."""
+        place = self._slot("i64", index.name)
+        beyond = self.raw(f"icmp uge i64 {index.name}, {extent}")
+
+        def wrap() -> None:
+            self.line(f"store i64 {self._checked(index, Value(extent, I64), None).name}, ptr {place}")
+
+        self._when(beyond, wrap, rare=True)
+        return Value(self.raw(f"load i64, ptr {place}"), I64)
 
     def _flag(self, bad: Value, mask: str | None) -> None:
         if bad.lanes:
@@ -230,9 +370,63 @@ class KernelMemory(Emitter):
         if not store.indices:
             self._write(store.slot, value, counter, mask)
             return
-        offset = self._indexed_offset(store.slot, [values[index] for index in store.indices], mask)
-        present = self._read(store.slot, counter, mask, offset)
-        self._write(store.slot, self.add(present, value), counter, mask, offset)
+        at = self._at_indices((store.slot, store.indices), values, counter, mask)
+        if at[1] is not None and self.kernel.arrays[store.slot].pattern[-1] == ABSENT:
+            self._add_one_by_one(store.slot, self.spread(value, self.lanes.width), at, mask)
+            return
+        present = self._read(store.slot, counter, mask, at)
+        self._write(store.slot, self.add(present, value), counter, mask, at)
+
+
+    def _add_one_by_one(self, slot: int, value: Value, at: _At, mask: str | None) -> None:
+        """Adds lanes that may meet at an element: they go through the stack, as choosing a lane takes longer."""
+        row, offset = at
+        assert offset is not None
+        width, dtype = self.lanes.width, value.dtype
+        kind = memory_type(dtype)
+        values = self._slot(memory_type(dtype, width), self._to_memory(value).name)
+        offsets = self._slot(f"<{width} x i64>", offset.name)
+        count = str(width)
+        if mask:
+            bits = self.raw(f"bitcast <{width} x i1> {mask} to i{width}")
+            count = self.intrinsic("ctpop", Value(self.raw(f"zext i{width} {bits} to i64"), I64)).name
+
+        def add(k: str) -> None:
+            moved = self.raw(f"load i64, ptr {self.raw(f'getelementptr i64, ptr {offsets}, i64 {k}')}")
+            place = self.raw(f"getelementptr i8, ptr {row}, i64 {moved}"), None
+            element = self.raw(f"load {kind}, ptr {self.raw(f'getelementptr {kind}, ptr {values}, i64 {k}')}")
+            one = self._from_memory(Value(element, dtype))
+            self._write(slot, self.add(self._read(slot, None, None, place), one), None, None, place)
+
+        self._loop("0", count, "1", add)
+
+
+def reordered(kernel: Kernel, order: tuple[int, ...]) -> Kernel:
+    """The kernel with its loops in another order."""
+    if order == tuple(range(kernel.rank)):
+        return kernel
+    place = {axis: k for k, axis in enumerate(order)}
+
+    def bits(axes: int) -> int:
+        return sum(1 << place[axis] for axis in range(kernel.rank) if axes >> axis & 1)
+
+    def moved(one: Instruction) -> Instruction:
+        return replace(one, axes=bits(one.axes), params=(place[one.params[0]],) if one.op == "iota" else one.params)
+
+    return replace(
+        kernel,
+        arrays=tuple(replace(array, pattern=tuple(array.pattern[axis] for axis in order)) for array in kernel.arrays),
+        body=tuple(moved(one) for one in kernel.body),
+        folds=tuple(replace(fold, axes=bits(fold.axes)) for fold in kernel.folds),
+    )
+
+
+def _indexed_accesses(kernel: Kernel) -> list[Indexed]:
+    gathers = [(one.params[0], one.operands) for one in kernel.body if one.op == "gather"]
+    return [*gathers, *((store.slot, store.indices) for store in kernel.stores if store.indices)]
+
+
+_At = tuple[str, Value | None]  # an address, and the bytes that each lane adds to it
 
 
 @dataclass(frozen=True)
@@ -252,6 +446,11 @@ def memory_type(dtype: np.dtype, lanes: int = 0) -> str:
     """LLVM's type of elements in memory: as in registers, but a bool takes a byte."""
     element = "i8" if dtype == BOOL else scalar_type(dtype)
     return f"<{lanes} x {element}>" if lanes else element
+
+
+def _mask_text(lanes: list[bool]) -> str:
+    """A constant mask."""
+    return f"<{', '.join(f'i1 {str(lane).lower()}' for lane in lanes)}>"
 
 
 def _suffix_of(kind: str, lanes: int) -> str:

@@ -1,38 +1,35 @@
 """A kernel as LLVM IR text: one function `i64 f(ptr bases, ptr words)`.
 
 `bases` holds base addresses, `words` the binding as 64-bit words (see `memory.binding_words`). The result is 0, or
-`BAD_INDEX`. The innermost loop runs on explicit vectors, several at a time, its rest under a mask.
+`BAD_INDEX`. The layers below: `memory` (words, addresses), `folds` (accumulators), `inner` (the innermost loop on
+explicit vectors), `columns` (folds that keep the innermost axis); here the loops around.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
+from dataclasses import replace
 
-from ...ir.primitive import PRIMITIVES
-from ...lowering.kernel import STRIDED, UNIT, Instruction, Kernel
-from ..scalar import BOOL, Value
-from ..target import Target
-from .folds import KernelFolds
-from .memory import I64, memory_type
+from ...lowering.kernel import STRIDED, UNIT, Fold
+from .columns import ColumnFolds
+from .memory import Point, memory_type
 
 BAD_INDEX = 1
-CHUNK = 2048  # elements summed in one set of accumulators before they are added to the outer ones: keeps long sums accurate
 
 
-class Nest(KernelFolds):
+class Nest(ColumnFolds):
     """Writes one kernel's function."""
-
-    def __init__(self, kernel: Kernel, name: str, target: Target):
-        super().__init__(kernel, name, target)
-        self.values: dict[int, Value] = {}  # body values of the enclosing loops
 
     def function(self) -> str:
         """The whole definition."""
         self._read_words()
+        self._measure_sums()
+        self._prepare_rest()
+        self._prepare_columns()
         if any(array.indexed for array in self.kernel.arrays):
             self.failed = self._slot("i1", "false")
         for fold in self.kernel.folds:
-            if self._in_memory(fold):
+            if self._in_memory(fold) and not self._is_column(fold):
                 self._clear(fold)
         self._level(0)
         result = "0"
@@ -47,148 +44,126 @@ class Nest(KernelFolds):
 
     def _level(self, depth: int) -> None:
         """Everything inside the outer `depth` loops."""
-        outer_values = dict(self.values)
+        outside = self.point
+        self._arrive(depth)
+        starting = self._starting(depth)
+        for fold in starting:
+            self._start(fold, 1)
+        inside = self.point
+        if self.columns is not None and depth == self.columns.start:
+            self._column_blocks(lambda: self._loop_at(depth))
+        else:
+            self._loop_at(depth)
+        for fold in starting:
+            self._conclude(fold, [inside])
+        self.point = outside
+
+    def _starting(self, depth: int) -> list[Fold]:
+        return [fold for fold in self.kernel.folds if self._suffix(fold) == depth < self.kernel.rank]
+
+    def _arrive(self, depth: int) -> None:
+        """The values that the outer `depth` loops determine."""
         for index, step in enumerate(self.kernel.body):
             if step.axes.bit_length() == depth:
-                self.values[index] = self._evaluate(step, self.values, None, None)
-        starting = [fold for fold in self.kernel.folds if self._suffix(fold) == depth < self.kernel.rank]
-        for fold in starting:
-            self._start(fold)
+                value = self._evaluate(step, self.point.values, None, None)
+                self.point = replace(self.point, values={**self.point.values, index: value})
+        if depth < self.kernel.rank or not self.lanes.width:
+            self._settle_ready(depth)
+
+    def _loop_at(self, depth: int) -> None:
+        """The loop over axis `depth`, with what is inside."""
         if depth == self.kernel.rank:
             self._finish_point()
         elif depth == self.kernel.rank - 1 and self.lanes.width:
-            self._inner_loop()
+            self._inner_loop([self.point], *self.block)
+        elif depth == self.kernel.rank - 2 and self.columns is not None:
+            self._row_chunks(self.extents[depth], lambda begin, end: self._rows(depth, begin, end))
+        elif depth == self.kernel.rank - 2 and self.lanes.rows > 1:
+            self._rows(depth, "0", self.extents[depth])
         else:
             self._loop("0", self.extents[depth], "1", lambda i: self._enter(depth, i))
-        for fold in starting:
-            self._conclude(fold)
-        self.values = outer_values
 
     def _enter(self, depth: int, counter: str) -> None:
         """The body of the loop over axis `depth`."""
-        self.counters.append(counter)
-        for k, array in enumerate(self.kernel.arrays):
-            row = self.rows[k][-1]
-            if array.pattern[depth] == STRIDED:
-                step = self.raw(f"mul nsw i64 {counter}, {self.strides[k][depth]}")
-                row = self.raw(f"getelementptr i8, ptr {row}, i64 {step}")
-            elif array.pattern[depth] == UNIT:
-                row = self.raw(f"getelementptr {memory_type(array.dtype)}, ptr {row}, i64 {counter}")
-            self.rows[k].append(row)
+        outside = self.point
+        self.point = self._moved(depth, counter)
         self._level(depth + 1)
-        for rows in self.rows:
-            rows.pop()
-        self.counters.pop()
+        self.point = outside
+
+    def _rows(self, depth: int, begin: str, end: str) -> None:
+        """Rows from `begin` to `end`, several at once. Past the end the last row comes again, where that changes nothing;
+        where rows are added up, the last ones come one by one."""
+        together = self.lanes.rows
+        if not any(fold.axes >> depth & 1 or self._in_memory(fold) for fold in self.kernel.folds):
+            self._loop(begin, end, str(together), lambda i: self._rows_at(depth, i, together, end))
+            return
+        count = self.raw(f"sub nsw i64 {end}, {begin}")
+        grouped = self.raw(f"sub nsw i64 {end}, {self.raw(f'and i64 {count}, {together - 1}')}")
+        self._loop(begin, grouped, str(together), lambda i: self._rows_at(depth, i, together, None))
+        if together > 1:
+            self._loop(grouped, end, "1", lambda i: self._rows_at(depth, i, 1, None))
+
+    def _rows_at(self, depth: int, first: str, count: int, end: str | None) -> None:
+        """`count` rows from `first` on; with `end`, none from there on."""
+        outside, points = self.point, []
+        row, at = first, self._moved(depth, first)
+        for k in range(count):
+            if k:
+                row, at = self._next_row(depth, at, row, end)
+            self.point = at
+            self._arrive(depth + 1)
+            points.append(self.point)
+        starting = self._starting(depth + 1)
+        for fold in starting:
+            self._start(fold, count)
+        self._inner_loop(points, *self.block)
+        for fold in starting:
+            self._conclude(fold, points)
+        self.point = outside
+
+    def _next_row(self, depth: int, at: Point, row: str, end: str | None) -> tuple[str, Point]:
+        """The row after `row`, which is `at`: by addition, as the products of `_moved` take longer."""
+        following = self.raw(f"add nsw i64 {row}, 1")
+        inside = self.raw(f"icmp slt i64 {following}, {end}") if end else ""
+        row = self.raw(f"select i1 {inside}, i64 {following}, i64 {row}") if end else following
+
+        def move(slot: int, address: str) -> str:
+            stride = self.strides[slot].get(depth)
+            if stride and end:
+                stride = self.raw(f"select i1 {inside}, i64 {stride}, i64 0")
+            return self.raw(f"getelementptr i8, ptr {address}, i64 {stride}") if stride else address
+
+        self.point = at
+        return row, self._with_addresses((*at.counters[:-1], row), move)
+
+    def _moved(self, depth: int, counter: str) -> Point:
+        """The point inside the loop over axis `depth`."""
+
+        def move(slot: int, row: str) -> str:
+            array = self.kernel.arrays[slot]
+            if array.pattern[depth] == STRIDED:
+                step = self.raw(f"mul nsw i64 {counter}, {self.strides[slot][depth]}")
+                return self.raw(f"getelementptr i8, ptr {row}, i64 {step}")
+            if array.pattern[depth] == UNIT:
+                return self.raw(f"getelementptr {memory_type(array.dtype)}, ptr {row}, i64 {counter}")
+            return row
+
+        return self._with_addresses((*self.point.counters, counter), move)
+
+    def _with_addresses(self, counters: tuple[str, ...], move: Callable[[int, str], str]) -> Point:
+        rows = tuple([move(slot, row) for slot, row in enumerate(self.point.rows)])
+        settled = {access: move(access[0], address) for access, address in self.point.settled.items()}
+        return replace(self.point, counters=counters, rows=rows, settled=settled)
 
     def _finish_point(self) -> None:
         """Stores and folds where every loop is a scalar one."""
         for store in self.kernel.stores:
-            self._store(store, self.values, None, None)
+            self._store(store, self.point.values, None, None)
         for fold in self.kernel.folds:
-            value = self.values[fold.value]
+            value = self.point.values[fold.value]
             if fold in self.accumulators:
-                (slot, *_), _ = self.accumulators[fold]
-                self._combine_into(slot, fold, value, None)
+                self._combine_into(self.accumulators[fold][0], fold, value, None)
             elif self._in_memory(fold):
                 self._combine_in_memory(fold, value, None, None)
             else:
                 self._write(fold.slot, value, None, None)
-
-    # --- the innermost loop, in lanes
-
-    def _inner_loop(self) -> None:
-        """for each chunk: full steps of copies * width elements, then what is left under a mask."""
-        depth, lanes = self.kernel.rank - 1, self.lanes
-        n = self.extents[depth]
-        spread = self._spread_scalars()
-        folding = [fold for fold in self.kernel.folds if fold in self.accumulators]
-        if not folding:
-            self._steps("0", n, spread)
-            return
-
-        def chunk(start: str) -> None:
-            end = self._minimum(self.raw(f"add nsw i64 {start}, {CHUNK}"), n)
-            self._steps(start, end, spread)
-            for fold in folding:
-                self._absorb(fold)
-
-        assert CHUNK % (lanes.width * lanes.copies) == 0
-        self._loop("0", n, str(CHUNK), chunk)
-
-    def _steps(self, start: str, end: str, spread: dict[int, Value]) -> None:
-        """Full steps, then as many single vectors under a mask as are needed; or masked steps alone."""
-        width, copies = self.lanes.width, self.lanes.copies
-        step = width * copies
-        if not self.lanes.peeled:
-            self._loop(start, end, str(step), lambda i: self._step(i, spread, range(copies), end))
-            return
-        length = self.raw(f"sub nsw i64 {end}, {start}")
-        rest = self.raw(f"and i64 {length}, {step - 1}")
-        full_end = self.raw(f"sub nsw i64 {end}, {rest}")
-        self._loop(start, full_end, str(step), lambda i: self._step(i, spread, range(copies), None))
-        for copy in range(copies):
-            begin = self.raw(f"add nsw i64 {full_end}, {copy * width}")
-            some = self.raw(f"icmp slt i64 {begin}, {end}")
-            self._when(some, lambda copy=copy: self._step(full_end, spread, range(copy, copy + 1), end))
-
-    def _step(self, counter: str, spread: dict[int, Value], copies: range, end: str | None) -> None:
-        """The vectors numbered `copies` after `counter`; with `end`, only the lanes before it count."""
-        evaluated = []
-        for copy in copies:
-            i = self.raw(f"add nsw i64 {counter}, {copy * self.lanes.width}") if copy else counter
-            mask = None if end is None else self._mask(i, end)
-            values = dict(spread)
-            for index, step in enumerate(self.kernel.body):
-                if step.axes.bit_length() == self.kernel.rank:
-                    values[index] = self._evaluate(step, values, i, mask)
-            evaluated.append((copy, i, mask, values))
-        for copy, i, mask, values in evaluated:
-            for store in self.kernel.stores:
-                self._store(store, values, i, mask)
-            for fold in self.kernel.folds:
-                value = self.spread(values[fold.value], self.lanes.width)
-                if fold in self.accumulators:
-                    self._combine_into(self.accumulators[fold][0][copy], fold, value, mask)
-                elif self._in_memory(fold):
-                    self._combine_in_memory(fold, value, i, mask)
-                else:
-                    self._write(fold.slot, value, i, mask)
-
-    def _spread_scalars(self) -> dict[int, Value]:
-        """Outer values, those that vectors meet spread once before the loop (unless they would fill the registers)."""
-        inner = {o for step in self.kernel.body if step.axes.bit_length() == self.kernel.rank for o in step.operands}
-        met = [index for index in inner if index in self.values and self.kernel.body[index].op not in ("gather", "literal")]
-        if len(met) > 12:
-            return dict(self.values)
-        return self.values | {index: self.spread(self.values[index], self.lanes.width) for index in met}
-
-    # --- values
-
-    def _evaluate(self, step: Instruction, values: dict[int, Value], counter: str | None, mask: str | None) -> Value:
-        """One instruction; in lanes from `counter` on if that is given."""
-        operands = [values[index] for index in step.operands]
-        match step.op:
-            case "load":
-                return self._read(step.params[0], counter, mask)
-            case "number":
-                value = self.numbers[step.params[0]]
-                return self.cast(Value(value.name, np.dtype(np.int8)), BOOL) if value.dtype == BOOL else value
-            case "literal":
-                value, bits = step.params
-                return self.constant(np.frombuffer(bits, step.dtype)[0] if bits else value, step.dtype)
-            case "iota":
-                return self._iota(step.params[0], step.dtype, counter)
-            case "gather":
-                return self._gather(step.params[0], operands, counter, mask)
-        primitive = PRIMITIVES[step.op]
-        return primitive.code.emit(self, *operands, **dict(step.params))
-
-    def _iota(self, axis: int, dtype: np.dtype, counter: str | None) -> Value:
-        if counter is not None and axis == self.kernel.rank - 1:
-            lanes = self._counters_of_lanes(counter)
-            return self.cast(Value(lanes, I64, self.lanes.width), dtype)
-        return self.cast(Value(self.counters[axis], I64), dtype)
-
-    def _gather(self, slot: int, indices: list[Value], counter: str | None, mask: str | None) -> Value:
-        offset = self._indexed_offset(slot, indices, mask)
-        return self._read(slot, counter, mask, offset)
