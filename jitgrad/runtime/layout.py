@@ -119,8 +119,7 @@ def lay_out(plan: Plan, addresses: Mapping[Any, int], report: Callable[[BaseExce
     parts = list(maker.parts())
     words = np.concatenate([np.zeros(1, np.int64), *(part.words.ravel() for part in parts)])
     rows: list[np.ndarray] = []
-    pieces: list[int] = [0]
-    phases: list[tuple[int, int]] = []
+    pieces, phases = [0], list[tuple[int, int]]()
     at = words.ctypes.data + words.itemsize
     for part in parts:
         starts = np.arange(part.blocks)[:, None] * part.words.shape[1] + np.array(part.starts)
