@@ -82,7 +82,7 @@ def explain(function: Callable, *args, **kwargs) -> Text:
 
     Says whether the call's signature is known and if not, what is new; which tier answers; how many nodes the passes
     leave; each kernel and routine with its loops, operations and bytes (counted by loops: caches are not thought of);
-    the memory for intermediates; what is computed on the host by NumPy.
+    the memory for intermediates and the peak of a call; what is computed on the host by NumPy.
 
     `function` is a plain function (explained as `jit` would run it) or a transformed one. It is traced, and the
     trace kept, as if it were called; nothing is run.
@@ -197,8 +197,16 @@ def _steps(plan: Plan) -> list[str]:
     flops, read, written = (sum(part) for part in zip(*works, strict=True)) if works else (0, 0, 0)
     lines.append(f"in all: {flops:,} flops, {read:,} bytes read, {written:,} bytes written")
     lines.append(_kept(plan))
-    lines.append(f"arena for intermediates: {plan.arena_bytes:,} bytes")
-    return lines
+    return [*lines, *_memory(plan)]
+
+
+def _memory(plan: Plan) -> list[str]:
+    """What a call allocates, all of it at once when it is at its peak, and what it is given."""
+    given, made = (sum(buffer_bytes(node) for node in nodes) for nodes in (plan.graph.inputs, plan.graph.outputs))
+    return [
+        f"arena for intermediates: {plan.arena_bytes:,} bytes",
+        f"peak memory of a call: {made + plan.arena_bytes:,} bytes, outputs and arena; inputs: {given:,} bytes more",
+    ]
 
 
 def _kept(plan: Plan) -> str:
