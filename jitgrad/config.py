@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,6 +51,16 @@ def _optional_count(value) -> int | None:
     return count
 
 
+def read_threads(value) -> int | None:
+    """A number of threads: None, or at least 1."""
+    if value is None or value == "":
+        return None
+    count = int(value) if isinstance(value, str) else index(value)
+    if isinstance(value, bool) or count < 1:
+        raise ValueError("a number of threads, at least 1")
+    return count
+
+
 def _one_of(*choices: str) -> Callable[[Any], str]:
     def read(value):
         if value not in choices:
@@ -67,6 +78,7 @@ OPTIONS = (
     Option("fuel", None, _optional_count, "stop rewriting after this many rewrites (to find a wrong one by bisection)"),
     Option("fastmath", False, _flag, "native code may reorder sums, fuse multiply-adds, divide by reciprocals"),
     Option("target", "cpu", _one_of("cpu", "numpy"), "cpu: native code; numpy: the interpreter"),
+    Option("threads", None, read_threads, "most threads that a call uses; None: as many as the process may use"),
 )
 
 
@@ -80,6 +92,7 @@ class Options(NamedTuple):
     fuel: int | None
     fastmath: bool
     target: str
+    threads: int | None
 
 
 assert Options._fields == tuple(option.name for option in OPTIONS)

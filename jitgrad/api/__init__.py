@@ -24,6 +24,7 @@ def grad(
     has_aux: bool = False,
     *,
     tier: str = "auto",
+    threads: int | None = None,
 ) -> Callable:
     """The gradient of a function with a scalar result, as a function of the same arguments.
 
@@ -35,6 +36,8 @@ def grad(
       has_aux: the function returns (scalar, anything): the result is (gradient, anything).
       tier: "auto" (the first call of a small function is interpreted, later ones are compiled), "compile" (always
         compiled, so bitwise the same from the first call on) or "interpret" (never compiled).
+      threads: the most threads that a call uses; None for the option `threads` of `jitgrad.config`. Compiled results are
+        bitwise the same for any number.
 
     Raises:
       UsageError: for a result that is no real scalar, an integer argument to differentiate, argnums out of range.
@@ -54,8 +57,8 @@ def grad(
     Reverse mode, as in Griewank & Walther, Evaluating Derivatives (2008), chapter 3.
     """
     if function is None:
-        return lambda f: grad(f, argnums, has_aux, tier=tier)
-    return Grad(function, check_argnums(argnums), has_aux, False, tier)
+        return lambda f: grad(f, argnums, has_aux, tier=tier, threads=threads)
+    return Grad(function, check_argnums(argnums), has_aux, False, tier, threads)
 
 
 def value_and_grad(
@@ -64,6 +67,7 @@ def value_and_grad(
     has_aux: bool = False,
     *,
     tier: str = "auto",
+    threads: int | None = None,
 ) -> Callable:
     """As `grad`, with the function's value: (value, gradient), or ((value, aux), gradient) if `has_aux`.
 
@@ -71,8 +75,8 @@ def value_and_grad(
     (np.float64(9.0), np.float64(6.0))
     """
     if function is None:
-        return lambda f: value_and_grad(f, argnums, has_aux, tier=tier)
-    return Grad(function, check_argnums(argnums), has_aux, True, tier)
+        return lambda f: value_and_grad(f, argnums, has_aux, tier=tier, threads=threads)
+    return Grad(function, check_argnums(argnums), has_aux, True, tier, threads)
 
 
 def jit(
@@ -81,6 +85,7 @@ def jit(
     static_argnames: str | Sequence[str] = (),
     *,
     tier: str = "compile",
+    threads: int | None = None,
 ) -> Callable:
     """The function, compiled: same arguments, same result.
 
@@ -89,7 +94,7 @@ def jit(
         the result are new ones and share no memory with the arguments; 0-d ones are NumPy scalars.
       static_argnums, static_argnames: arguments that are fixed values even if they are floats or containers; they
         must have a hash.
-      tier: see `grad`.
+      tier, threads: see `grad`.
 
     >>> import numpy as np
     >>> @jit
@@ -99,15 +104,17 @@ def jit(
     {'unit': array([0.6, 0.8]), 'name': 'x'}
     """
     if function is None:
-        return lambda f: jit(f, static_argnums, static_argnames, tier=tier)
+        return lambda f: jit(f, static_argnums, static_argnames, tier=tier, threads=threads)
     numbers = check_argnums(static_argnums, "static_argnums")
     names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
     if not all(isinstance(name, str) for name in names):
         raise UsageTypeError(f"static_argnames must be names, not {static_argnames!r}")
-    return Jit(function, numbers if isinstance(numbers, tuple) else (numbers,), names, tier)
+    return Jit(function, numbers if isinstance(numbers, tuple) else (numbers,), names, tier, threads)
 
 
-def vjp(function: Callable, *primals, has_aux: bool = False, tier: str = "auto") -> tuple:
+def vjp(
+    function: Callable, *primals, has_aux: bool = False, tier: str = "auto", threads: int | None = None
+) -> tuple:
     """(output, pullback) of `function(*primals)`, or (output, pullback, aux) if it returns (output, aux).
 
     `pullback(cotangents)`, of what the output is built like, gives a tuple of the primals' cotangents: the transposed
@@ -120,7 +127,7 @@ def vjp(function: Callable, *primals, has_aux: bool = False, tier: str = "auto")
     >>> output, pullback(np.array([1.0, 10.0]))
     (array([3., 6.]), (array([ 3., 30.]), np.float64(21.0)))
     """
-    output, pull_back, aux = Vjp(function, bool(has_aux), tier)(*primals)
+    output, pull_back, aux = Vjp(function, bool(has_aux), tier, threads)(*primals)
     return (output, pull_back, aux) if has_aux else (output, pull_back)
 
 
@@ -136,7 +143,9 @@ class _Jvp(Function):
     parameters = ("primals", "tangents")  # type: ignore[assignment]
 
 
-def jvp(function: Callable, primals: Sequence, tangents: Sequence, *, tier: str = "auto") -> tuple:
+def jvp(
+    function: Callable, primals: Sequence, tangents: Sequence, *, tier: str = "auto", threads: int | None = None
+) -> tuple:
     """(output, tangent of the output) of `function(*primals)` along `tangents`: the Jacobian times `tangents`.
 
     `tangents` are built like `primals`, a tuple with one entry per argument, with the same shapes and dtypes.
@@ -146,7 +155,7 @@ def jvp(function: Callable, primals: Sequence, tangents: Sequence, *, tier: str 
     >>> jvp(lambda x: x * x, (3.0,), (1.0,))
     (np.float64(9.0), np.float64(6.0))
     """
-    return _Jvp(function, tier)(check_primals(primals, "primals"), check_primals(tangents, "tangents"))
+    return _Jvp(function, tier, threads)(check_primals(primals, "primals"), check_primals(tangents, "tangents"))
 
 
 def stop_gradient(x):

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import UsageTypeError, UsageValueError
 from ..frontend.trace import current
-from ..runtime.dispatch import Dispatcher, check_tier, shared_dispatcher
+from ..runtime.dispatch import Dispatcher, check_threads, check_tier, shared_dispatcher
 from ..runtime.signature import Identity
 from .inline import called, gradient, untied
 
@@ -25,7 +25,7 @@ class Function:
     call's signature. Subclasses say what the transformation is (`transformed`).
     """
 
-    def __init__(self, function: Callable, tier: str):
+    def __init__(self, function: Callable, tier: str, threads: int | None):
         if isinstance(function, (staticmethod, classmethod)):
             inner = function.__func__
         else:
@@ -36,7 +36,7 @@ class Function:
                 "Write grad(f)(x), or @grad above a def.",
             )
         self.function = function
-        self.tier = check_tier(tier)
+        self.tier, self.threads = check_tier(tier), check_threads(threads)
         functools.update_wrapper(self, inner, updated=())
         self.__wrapped__ = inner
         self.name = called(inner)
@@ -47,14 +47,14 @@ class Function:
 
     def options(self) -> tuple:
         """The arguments after the function with which the class makes the same transformation: hashable."""
-        return (self.tier,)
+        return self.tier, self.threads
 
     def transformed(self, own: bool, args: tuple, kwargs: dict) -> Any:
         """The transformation's result on traced arrays; `own`: they are fresh inputs that nobody else holds."""
         raise NotImplementedError
 
     def make_dispatcher(self) -> Dispatcher:
-        return Dispatcher(self.tier)
+        return Dispatcher(self.tier, self.threads)
 
     # --- calls
 
@@ -131,12 +131,20 @@ class Function:
 class Grad(Function):
     """`grad` and `value_and_grad` of a function."""
 
-    def __init__(self, function: Callable, argnums: int | tuple[int, ...], has_aux: bool, with_value: bool, tier: str):
+    def __init__(
+        self,
+        function: Callable,
+        argnums: int | tuple[int, ...],
+        has_aux: bool,
+        with_value: bool,
+        tier: str,
+        threads: int | None,
+    ):
         self.argnums, self.has_aux, self.with_value = check_argnums(argnums), bool(has_aux), with_value
-        super().__init__(function, tier)
+        super().__init__(function, tier, threads)
 
     def options(self) -> tuple:
-        return self.argnums, self.has_aux, self.with_value, self.tier
+        return self.argnums, self.has_aux, self.with_value, self.tier, self.threads
 
     def transformed(self, own: bool, args: tuple, kwargs: dict) -> Any:
         many = isinstance(self.argnums, tuple)
@@ -165,15 +173,17 @@ class Grad(Function):
 class Jit(Function):
     """`jit` of a function."""
 
-    def __init__(self, function: Callable, static_argnums: tuple, static_argnames: tuple, tier: str):
+    def __init__(
+        self, function: Callable, static_argnums: tuple, static_argnames: tuple, tier: str, threads: int | None = None
+    ):
         self.static_argnums, self.static_argnames = static_argnums, static_argnames
-        super().__init__(function, tier)
+        super().__init__(function, tier, threads)
 
     def options(self) -> tuple:
-        return self.static_argnums, self.static_argnames, self.tier
+        return self.static_argnums, self.static_argnames, self.tier, self.threads
 
     def make_dispatcher(self) -> Dispatcher:
-        return Dispatcher(self.tier, self.static_argnums, self.static_argnames)
+        return Dispatcher(self.tier, self.threads, self.static_argnums, self.static_argnames)
 
     def transformed(self, own: bool, args: tuple, kwargs: dict) -> Any:
         if not own:  # the function may rebind its arguments, as outside of a trace, without the caller seeing it

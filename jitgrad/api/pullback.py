@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import tree
+from ..config import config
 from ..errors import UsageTypeError, UsageValueError
 from ..frontend.array import Array
 from ..frontend.function import Output
@@ -25,18 +26,18 @@ from .inline import Reverse, matched_nodes, reverse
 class Vjp(Function):
     """A function's output and pullback."""
 
-    def __init__(self, function: Callable, has_aux: bool, tier: str):
+    def __init__(self, function: Callable, has_aux: bool, tier: str, threads: int | None):
         self.has_aux = has_aux
-        super().__init__(function, tier)
+        super().__init__(function, tier, threads)
 
     def options(self) -> tuple:
-        return self.has_aux, self.tier
+        return self.has_aux, self.tier, self.threads
 
     def transformed(self, own: bool, args: tuple, kwargs: dict) -> Any:
         run = reverse(self.__wrapped__, own, args, self.has_aux)
         if not own:
             return run.inline()
-        residuals, backward = split(run, self.tier)
+        residuals, backward = split(run, self.tier, self.threads or config.threads)
         output = tree.unflatten(run.structure, map(Array, run.outputs))
         return output, run.aux, list(map(Array, residuals)), backward
 
@@ -60,7 +61,7 @@ class Backward:
     used: tuple[int, ...]  # the outputs whose cotangents matter
 
 
-def split(run: Reverse, tier: str) -> tuple[list[Node], Backward]:
+def split(run: Reverse, tier: str, threads: int | None) -> tuple[list[Node], Backward]:
     """What the pullback needs of the forward run, and the pullback's graph."""
     used = tuple(k for k, node in enumerate(run.outputs) if node.aval.dtype.kind == "f")
     cotangents = {k: fresh_input(run.outputs[k].aval) for k in used}
@@ -71,7 +72,7 @@ def split(run: Reverse, tier: str) -> tuple[list[Node], Backward]:
     distinct = {node: k for k, node in enumerate(dict.fromkeys(outputs))}
     places = tuple(distinct[node] for node in outputs)
     graph = Graph((*inputs, *cotangents.values()), tuple(distinct))
-    runner = Runner(graph, [None] * len(graph.inputs), tier, scope())
+    runner = Runner(graph, [None] * len(graph.inputs), tier, threads, scope())
     avals = tuple(node.aval for node in run.outputs)
     primals = Output(run.primals.structure, places, (None,) * len(places))
     return residuals, Backward(graph, runner, run.structure, avals, primals, used)

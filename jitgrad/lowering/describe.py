@@ -78,6 +78,8 @@ def plan_text(plan: Plan) -> str:
     lines.append("buffers:")
     lines += [f"  {names.get(node, 'parts'):<6}{node.aval!s:<16}{_where(slot, plan)}" for node, slot in plan.buffers.items()]
     lines.append(f"arena: {plan.arena_bytes:,} bytes")
+    if plan.private_bytes:
+        lines.append(f"private to each thread: {plan.private_bytes:,} bytes")
     return "\n".join(lines) + "\n"
 
 
@@ -105,4 +107,4 @@ def _where(slot: Slot, plan: Plan) -> str:
         return f"input {slot.slot}"
     if slot.slot < inputs + outputs:
         return f"output {slot.slot - inputs}"
-    return f"arena + {slot.offset}"
+    return f"{'arena' if slot.slot == plan.arena_slot else 'private'} + {slot.offset}"

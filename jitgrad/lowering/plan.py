@@ -32,17 +32,33 @@ class Slot:
 class Plan:
     """All that is needed to run a graph of one size, but for the machine code.
 
-    Base addresses (slots): the inputs in order, then the outputs, then the arena of `arena_bytes`.
-    scratch[k] is the offset in the arena of step k's scratch, or -1. The steps of a sweep are called block by block.
+    Base addresses (slots): the inputs in order, then the outputs, the arena of `arena_bytes`, and private memory of
+    `private_bytes`, of which each thread has its own. The steps of a sweep are called block by block, by any thread; what
+    is private to them lies in private memory. scratch[k] is the offset of step k's scratch, in private memory for the
+    steps of sweeps, else in the arena, or -1.
     """
 
     graph: Graph
     steps: tuple[KernelStep | RoutineStep, ...]
     buffers: dict[Node, Slot]
     arena_bytes: int
+    private_bytes: int
     scratch: tuple[int, ...]
     sweeps: tuple[Sweep, ...]
     fusion: Fusion
+
+    @property
+    def arena_slot(self) -> int:
+        return len(self.graph.inputs) + len(self.graph.outputs)
+
+    @property
+    def private_slot(self) -> int:
+        return self.arena_slot + 1
+
+    @property
+    def slots(self) -> int:
+        """How many base addresses there are."""
+        return self.arena_slot + 2
 
 
 def make_plan(graph: Graph, layouts: dict[Node, tuple[int, ...]], scratch_bytes: Callable[[RoutineStep], int]) -> Plan:
@@ -56,8 +72,8 @@ def make_plan(graph: Graph, layouts: dict[Node, tuple[int, ...]], scratch_bytes:
     sweeps: list[Sweep] = []
     if "sweeps" not in config.skip:
         steps, sweeps = find_sweeps(steps, {*graph.inputs, *graph.outputs})
-    buffers, arena, scratch = _allocate(graph, steps, sweeps, scratch_bytes)
-    return Plan(graph, tuple(steps), buffers, arena, tuple(scratch), tuple(sweeps), fusion)
+    buffers, arena, own, scratch = _allocate(graph, steps, sweeps, scratch_bytes)
+    return Plan(graph, tuple(steps), buffers, arena, own, tuple(scratch), tuple(sweeps), fusion)
 
 
 # --- the order of calls
@@ -129,6 +145,7 @@ def _allocate(graph: Graph, steps: list, sweeps: list[Sweep], scratch_bytes: Cal
     buffers |= {node: Slot(len(graph.inputs) + slot, 0) for slot, node in enumerate(graph.outputs)}
     arena_slot = len(graph.inputs) + len(graph.outputs)
     private = {node: sweep.private_bytes(node) for sweep in sweeps for node in sweep.private}
+    blocks = {sweep.start + k: step for sweep in sweeps for k, step in enumerate(sweep.steps(0))}
     starts = {sweep.start: sweep.stop for sweep in sweeps}
     unit_end = {k: sweep.stop - 1 for sweep in sweeps for k in range(sweep.start, sweep.stop)}
     last = {node: unit_end.get(index, index) for index, step in enumerate(steps) for node in step.touches}
@@ -136,19 +153,25 @@ def _allocate(graph: Graph, steps: list, sweeps: list[Sweep], scratch_bytes: Cal
     for node, index in last.items():
         if node not in buffers:
             dying.setdefault(index, []).append(node)
-    arena, scratch = _Arena(), []
+    arena, own, scratch = _Arena(), _Arena(), []
     for index, step in enumerate(steps):
         for taken in steps[index : starts.get(index, index + 1)]:
             for node in taken.writes:
-                if node not in buffers:
-                    buffers[node] = Slot(arena_slot, arena.take(private.get(node) or buffer_bytes(node)))
+                if node in private and node not in buffers:
+                    buffers[node] = Slot(arena_slot + 1, own.take(private[node]))
+                elif node not in buffers:
+                    buffers[node] = Slot(arena_slot, arena.take(buffer_bytes(node)))
+        step, place = (blocks[index], own) if index in blocks else (step, arena)
         need = scratch_bytes(step) if isinstance(step, RoutineStep) else 0
-        scratch.append(arena.take(need) if need else -1)
+        scratch.append(place.take(need) if need else -1)
         if need:
-            arena.give(scratch[-1], need)
+            place.give(scratch[-1], need)
         for node in dying.get(index, ()):
-            arena.give(buffers[node].offset, private.get(node) or buffer_bytes(node))
-    return buffers, arena.size, scratch
+            if node in private:
+                own.give(buffers[node].offset, private[node])
+            else:
+                arena.give(buffers[node].offset, buffer_bytes(node))
+    return buffers, arena.size, own.size, scratch
 
 
 class _Arena:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..backends.cpu.driver import DRIVER_SYMBOL, driver_source
-from ..backends.cpu.memory import binding_words
 from ..backends.cpu.nest import Nest
-from ..backends.cpu.routines import host_function, native_source, native_symbol, routine_words, scratch_bytes
+from ..backends.cpu.routines import native_source, native_symbol, scratch_bytes
 from ..ir.graph import Graph
 from ..ir.node import interning
 from ..lowering.kernel import Kernel
-from ..lowering.plan import KernelStep, Plan, Slot, make_plan
+from ..lowering.plan import KernelStep, Plan, make_plan
 from ..passes.pipeline import optimize
 from . import machine
 from .executable import Executable
+from .layout import lay_out
 from .observe import Observer, configured_observer
 
 _CACHED_KERNELS = 4096
@@ -60,11 +57,14 @@ class CodeCache:
 CODE = CodeCache(_CACHED_KERNELS)
 
 
-def compile_graph(graph: Graph, layouts: Sequence[tuple[int, ...] | None] | None = None) -> Executable:
-    """An executable for `graph`; `layouts[k]` gives the strides, in elements, of an input that is not C-ordered."""
+def compile_graph(
+    graph: Graph, layouts: Sequence[tuple[int, ...] | None] | None = None, threads: int | None = None
+) -> Executable:
+    """An executable for `graph`; `layouts[k]` gives the strides, in elements, of an input that is not C-ordered.
+    `threads`: the most that a call uses, None for as many as the process may use."""
     with interning():
         observe = configured_observer()
-        return link(plan_graph(graph, layouts, observe), observe)
+        return link(plan_graph(graph, layouts, observe), observe, threads)
 
 
 def plan_graph(
@@ -84,51 +84,14 @@ def plan_graph(
     return plan
 
 
-def link(plan: Plan, observe: Observer | None = None) -> Executable:
-    """Compiles what is not compiled yet, and lays out the words and the table of calls that the driver reads."""
+def link(plan: Plan, observe: Observer | None = None, threads: int | None = None) -> Executable:
+    """Compiles what is not compiled yet, and lays the plan out for the driver, with at most so many `threads`."""
     keys = {step.kernel if isinstance(step, KernelStep) else native_symbol(step) for step in plan.steps}
     code = compiled_for(keys - {None} | {DRIVER_SYMBOL}, observe)
     errors = threading.local()
-    arena = len(plan.graph.inputs) + len(plan.graph.outputs)
-    words: list[int] = []
-    starts, functions, keep = [], [], [*code.values()]
-    for step, scratch in _calls(plan):
-        starts.append(len(words))
-        if isinstance(step, KernelStep):
-            words += binding_words(step.binding, step.kernel, plan.buffers)
-            functions.append(code[step.kernel].address)
-        elif (symbol := native_symbol(step)) is not None:
-            words += routine_words(step, plan.buffers, Slot(arena, max(0, scratch)))
-            functions.append(code[symbol].address)
-        else:
-            function = host_function(step, plan.buffers, lambda error: setattr(errors, "error", error))
-            keep.append(function)
-            functions.append(machine.address_of(function))
-    laid_out = np.array(words or [0], np.int64)
-    table = np.array(
-        [(function, laid_out.ctypes.data + 8 * start) for function, start in zip(functions, starts, strict=True)], np.uint64
-    ).reshape(-1, 2)
-    run = _driver(code[DRIVER_SYMBOL].address)
-    return Executable(plan, laid_out, table, run, tuple(keep), errors)
-
-
-def _calls(plan: Plan):
-    """(step, scratch offset) of every call: sweeps block by block, other steps once."""
-    sweeps = {sweep.start: sweep for sweep in plan.sweeps}
-    index = 0
-    while index < len(plan.steps):
-        step, sweep = plan.steps[index], sweeps.get(index)
-        if sweep is not None:
-            for block in range(sweep.blocks):
-                for number, one in enumerate(sweep.steps(block), sweep.start):
-                    yield one, plan.scratch[number]
-        else:
-            yield step, plan.scratch[index]
-        index = sweep.stop if sweep is not None else index + 1
-
-
-def _driver(address: int):
-    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(address)
+    addresses = {key: compiled.address for key, compiled in code.items()}
+    layout = lay_out(plan, addresses, lambda error: setattr(errors, "error", error))
+    return Executable(plan, layout, addresses[DRIVER_SYMBOL], threads, (*code.values(), *layout.keep), errors)
 
 
 def compiled_for(keys: set, observe: Observer | None = None) -> dict[Kernel | str, Compiled]:

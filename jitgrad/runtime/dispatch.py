@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import FunctionType
 from typing import Any, Protocol
 
-from ..config import config
+from ..config import config, read_threads
 from ..errors import UsageTypeError, UsageValueError
 from ..frontend.function import Argument, trace_function
 from .program import TIERS, Program, plain_arguments
@@ -40,10 +40,17 @@ class Dispatcher:
     go at once when the last user of the function lets go of it.
     """
 
-    __slots__ = ("tier", "static_argnums", "static_argnames", "last", "programs", "traces", "_lock")
+    __slots__ = ("tier", "threads", "static_argnums", "static_argnames", "last", "programs", "traces", "_lock")
 
-    def __init__(self, tier: str, static_argnums: tuple[int, ...] = (), static_argnames: tuple[str, ...] = ()):
-        self.tier, self.static_argnums, self.static_argnames = tier, static_argnums, static_argnames
+    def __init__(
+        self,
+        tier: str,
+        threads: int | None,
+        static_argnums: tuple[int, ...] = (),
+        static_argnames: tuple[str, ...] = (),
+    ):
+        self.tier, self.threads = tier, threads
+        self.static_argnums, self.static_argnames = static_argnums, static_argnames
         self.last: Program | None = None
         self.programs: dict[tuple, list[Program]] = {}
         self.traces = 0
@@ -89,7 +96,7 @@ class Dispatcher:
         tier = "interpret" if options.target == "numpy" else self.tier
         if not traced.repeatable and tier == "auto":
             tier = "interpret"
-        return Program(traced, call, plain, options, tier)
+        return Program(traced, call, plain, options, tier, self.threads or options.threads)
 
     def _keep(self, key: tuple, program: Program) -> None:
         with self._lock:
@@ -137,6 +144,13 @@ def check_tier(tier: str) -> str:
     if tier not in TIERS:
         raise UsageValueError(f"there is no tier {tier!r}", "Tiers are: " + ", ".join(TIERS))
     return tier
+
+
+def check_threads(threads: int | None) -> int | None:
+    try:
+        return read_threads(threads)
+    except (ValueError, TypeError):
+        raise UsageValueError(f"threads must be None or a number from 1 on, not {threads!r}") from None
 
 
 class Store:

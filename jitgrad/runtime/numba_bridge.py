@@ -16,7 +16,7 @@ import numpy as np
 from ..lowering.plan import ALIGNMENT
 from .executable import Executable
 
-_DRIVER = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+_DRIVER = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 
 
 def njit_function(executable: Executable, kinds: Sequence[type], captured: Sequence[np.ndarray]):
@@ -29,7 +29,7 @@ def njit_function(executable: Executable, kinds: Sequence[type], captured: Seque
     import numba  # noqa: PLC0415  (heavy, and needed by nobody else)
 
     source = _source(executable, kinds, captured)
-    names: dict[str, Any] = {"np": np, "run": _DRIVER(executable.driver_address), "table": executable.table_address}
+    names: dict[str, Any] = {"np": np, "run": _DRIVER(executable.driver_address), "program": executable.program_address}
     names |= _dtypes(executable)
     exec(compile(source, "<jitgrad njit bridge>", "exec"), names)
     function = numba.njit(names["call"], nogil=True)
@@ -49,7 +49,7 @@ def _source(executable: Executable, kinds: Sequence[type], captured: Sequence[np
     count, total = len(kinds), len(plan.graph.inputs)
     lines = [
         f"def call({', '.join(f'x{k}' for k in range(count))}):",
-        f"    bases = np.empty({total + len(plan.graph.outputs) + 1}, np.int64)",
+        f"    bases = np.empty({plan.slots}, np.int64)",
     ]
     for k, (kind, node) in enumerate(zip(kinds, plan.graph.inputs, strict=False)):
         if kind is np.ndarray:
@@ -69,9 +69,10 @@ def _source(executable: Executable, kinds: Sequence[type], captured: Sequence[np
         lines += [f"    y{k} = np.empty({node.shape or (1,)}, t{total + k})", f"    bases[{total + k}] = y{k}.ctypes.data"]
         results.append(f"y{k}" if node.shape else f"y{k}[0]")
     lines += [
-        f"    arena = np.empty({plan.arena_bytes + ALIGNMENT}, np.uint8)",
-        f"    bases[{total + len(results)}] = (arena.ctypes.data + {ALIGNMENT - 1}) // {ALIGNMENT} * {ALIGNMENT}",
-        f"    status = run(bases.ctypes.data, table, {executable.calls})",
+        f"    arena = np.empty({executable.arena_bytes + ALIGNMENT}, np.uint8)",
+        f"    bases[{plan.arena_slot}] = (arena.ctypes.data + {ALIGNMENT - 1}) // {ALIGNMENT} * {ALIGNMENT}",
+        f"    bases[{plan.private_slot}] = bases[{plan.arena_slot}] + {plan.arena_bytes}",
+        "    status = run(bases.ctypes.data, program)",
         # Numba frees an array after its last use: these are used until here, whatever took their addresses.
         f"    alive = {' + '.join(['bases.size', 'arena.size', *(f'a{k}.size' for k in range(count))])}",
         "    if status != 0 or alive < 0:",

@@ -35,10 +35,10 @@ _NATIVE_ITEMSIZE = 8  # longdouble has no native code
 class Runner:
     """Computes a graph's outputs: by the interpreter at first, if the tier says so, then by compiled code."""
 
-    __slots__ = ("graph", "layouts", "tier", "nodes", "executable", "asked", "_lock")
+    __slots__ = ("graph", "layouts", "tier", "threads", "nodes", "executable", "asked", "_lock")
 
-    def __init__(self, graph: Graph, layouts: Sequence, tier: str, nodes: Interning | None):
-        self.graph, self.layouts, self.tier = graph, tuple(layouts), tier
+    def __init__(self, graph: Graph, layouts: Sequence, tier: str, threads: int | None, nodes: Interning | None):
+        self.graph, self.layouts, self.tier, self.threads = graph, tuple(layouts), tier, threads
         self.nodes = None if tier == "interpret" else nodes  # a later compilation goes on with the same nodes
         self.executable: Any = None
         self.asked = 0  # calls that the interpreter has answered
@@ -73,7 +73,7 @@ class Runner:
         layouts = None if all(layout is None for layout in self.layouts) else self.layouts
         try:
             with interning(self.nodes):
-                return compile_graph(self.graph, layouts)
+                return compile_graph(self.graph, layouts, self.threads)
         except Limitation:
             if self.tier == "compile":
                 raise
@@ -113,9 +113,11 @@ class Program:
         "native", "structure", "kinds", "unguarded", "direct", "settled",
     )  # fmt: skip
 
-    def __init__(self, traced: Traced, call: Signature, plain: tuple | None, options: Options, tier: str):
+    def __init__(
+        self, traced: Traced, call: Signature, plain: tuple | None, options: Options, tier: str, threads: int | None
+    ):
         layouts = (*call.layouts, *(layout_of(array) for array in traced.guards.ready_arrays()))
-        self.runner = Runner(traced.graph, layouts, tier, traced.nodes)
+        self.runner = Runner(traced.graph, layouts, tier, threads, traced.nodes)
         self.guards: Guards = traced.guards
         self.output: Output = traced.output
         self.options, self.plain = options, plain

@@ -1,18 +1,28 @@
-"""The driver: runs a table of (function, words) pairs on one set of base addresses."""
+"""The driver: runs a table of (function, words) pairs on one set of base addresses.
+
+It reads a program's record, 64-bit words:
+
+    table, calls, parallel,
+    phases, phase count, pieces, base slots, private slot, private bytes, threads
+
+`parallel` is the address of a function of the same arguments that shares the work among threads (`pool.py`, which reads
+the words of the second line); 0: all calls are done here, in the order of the table.
+"""
 
 from __future__ import annotations
 
 DRIVER_SYMBOL = "jg.run"
 
+TABLE, CALLS, PARALLEL, PHASES, PHASE_COUNT, PIECES, SLOTS, PRIVATE_SLOT, PRIVATE_BYTES, THREADS = range(10)
 
-def driver_source() -> str:
-    """`i64 jg.run(bases, table, count)`: 0, or (step + 1) * 256 + status of the step that failed."""
-    return f"""define i64 @{DRIVER_SYMBOL}(ptr %bases, ptr %table, i64 %count) {{
-entry:
-  %none = icmp sle i64 %count, 0
+
+def calls_source() -> str:
+    """The blocks that make the calls from %first to %end of %table and return 0, or (call + 1) * 256 + status of the call
+    that failed. They go on from the block `entry`."""
+    return """  %none = icmp sge i64 %first, %end
   br i1 %none, label %done, label %step
 step:
-  %k = phi i64 [ 0, %entry ], [ %next, %fine ]
+  %k = phi i64 [ %first, %entry ], [ %next, %fine ]
   %row = getelementptr [2 x ptr], ptr %table, i64 %k
   %function = load ptr, ptr %row
   %at = getelementptr ptr, ptr %row, i64 1
@@ -22,12 +32,30 @@ step:
   %ok = icmp eq i64 %status, 0
   br i1 %ok, label %fine, label %failed
 fine:
-  %more = icmp slt i64 %next, %count
+  %more = icmp slt i64 %next, %end
   br i1 %more, label %step, label %done
 failed:
   %shifted = shl i64 %next, 8
   %result = or i64 %shifted, %status
   ret i64 %result
 done:
-  ret i64 0
+  ret i64 0"""
+
+
+def driver_source() -> str:
+    """`i64 jg.run(bases, program)`: 0, or (call + 1) * 256 + status of the first call in the table that failed."""
+    return f"""define i64 @{DRIVER_SYMBOL}(ptr %bases, ptr %program) {{
+  %parallelp = getelementptr i64, ptr %program, i64 {PARALLEL}
+  %parallel = load ptr, ptr %parallelp
+  %is_shared = icmp ne ptr %parallel, null
+  br i1 %is_shared, label %shared, label %entry
+shared:
+  %outcome = call i64 %parallel(ptr %bases, ptr %program)
+  ret i64 %outcome
+entry:
+  %table = load ptr, ptr %program
+  %endp = getelementptr i64, ptr %program, i64 {CALLS}
+  %end = load i64, ptr %endp
+  %first = add i64 0, 0
+{calls_source()}
 }}"""
