@@ -81,8 +81,13 @@ class Nest(ColumnFolds):
             self._row_chunks(self.extents[depth], lambda begin, end: self._rows(depth, begin, end))
         elif depth == self.kernel.rank - 2 and self.lanes.rows > 1:
             self._rows(depth, "0", self.extents[depth])
+        elif depth == self.kernel.rank - 1:
+            self._in_chunks("0", self.extents[depth], 1, lambda begin, end: self._each(depth, begin, end))
         else:
-            self._loop("0", self.extents[depth], "1", lambda i: self._enter(depth, i))
+            self._each(depth, "0", self.extents[depth])
+
+    def _each(self, depth: int, begin: str, end: str) -> None:
+        self._loop(begin, end, "1", lambda i: self._enter(depth, i))
 
     def _enter(self, depth: int, counter: str) -> None:
         """The body of the loop over axis `depth`."""
