@@ -16,6 +16,7 @@ from .frame import Point
 from .memory import memory_type
 
 BAD_INDEX = 1
+STREAMS = 4  # a power of two
 
 
 class Nest(ColumnFolds):
@@ -87,6 +88,21 @@ class Nest(ColumnFolds):
             self._each(depth, "0", self.extents[depth])
 
     def _each(self, depth: int, begin: str, end: str) -> None:
+        """The loop over axis `depth`. Additions at indices go through the parts of the range side by side: neighbours
+        often meet at one element (indices in order), and each would wait for what the other stores."""
+        if depth == 0 and self.accesses and any(store.indices for store in self.kernel.stores) and self.kernel.rank == 1:
+            length = self.raw(f"sub nsw i64 {end}, {begin}")
+            part = self.raw(f"lshr i64 {length}, {STREAMS.bit_length() - 1}")
+            starts = [begin]
+            for _ in range(STREAMS):
+                starts.append(self.raw(f"add nsw i64 {starts[-1]}, {part}"))
+
+            def each_stream(i: str) -> None:
+                for start in starts[:-1]:
+                    self._enter(depth, self.raw(f"add nsw i64 {i}, {start}"))
+
+            self._loop("0", part, "1", each_stream)
+            begin = starts[-1]
         self._loop(begin, end, "1", lambda i: self._enter(depth, i))
 
     def _enter(self, depth: int, counter: str) -> None:
