@@ -31,6 +31,7 @@ CANDIDATES = 3           # numbers of rows that are tried for a run
 PARALLEL_WORK = 60_000   # nanoseconds of one thread from which work is worth sharing
 PIECE_WORK = 15_000      # nanoseconds that a piece of it should take
 MOST_PIECES = 64
+MOST_COMBINED = 16       # folds whose parts one kernel puts together
 EVEN = 64                # blocks of more rows than that are multiples of it, so that vectors are full
 
 
@@ -248,13 +249,19 @@ class _Run:
             for node, (offset, stride) in self._written.items()
             if node not in public and offset == 0 and stride * self.rows == node.aval.size and not self.alone
         )
-        views, moves, combining = [], [], []
+        views, moves = [], []
+        parts: dict[tuple, list[tuple[Node, Node]]] = {}
         for view in self.views:
-            in_parts, steps = _in_parts(view, blocks)
-            combining += steps
+            in_parts, made = _in_parts(view, blocks)
+            for op, part, result in made:
+                parts.setdefault((op, part.aval), []).append((part, result))
             views.append(in_parts)
             moves.append(tuple(_moves(in_parts, slot, private) for slot in range(len(view.buffers))))
-        return Sweep(start, start + len(views), self.rows, block, tuple(views), tuple(moves), private), combining
+        sweep = Sweep(start, start + len(views), self.rows, block, tuple(views), tuple(moves), private)
+        combining = []
+        for (op, _), pairs in parts.items():
+            combining += [_combining(op, pairs[k : k + MOST_COMBINED]) for k in range(0, len(pairs), MOST_COMBINED)]
+        return sweep, combining
 
 
 def _pieces(work: float) -> int:
@@ -269,11 +276,13 @@ def _moves(view: Rows, slot: int, private: frozenset[Node]) -> tuple[int, int]:
     return (0, 0) if node in private else (view.strides[slot], 0)
 
 
-def _in_parts(view: Rows, blocks: int) -> tuple[Rows, list[KernelStep]]:
-    """The view with folds over the rows going to an array of parts, and the steps that put the parts together."""
-    replaced: dict[Node, Node] = {}
-    combining = []
-    for op, result in view.folds():
-        parts = replaced[result] = fresh_input(aval_of((blocks, *result.shape), result.dtype))
-        combining.append(KernelStep(*combining_kernel(op, parts, result), (result,)))
-    return (view.redirected(replaced) if replaced else view), combining
+def _in_parts(view: Rows, blocks: int) -> tuple[Rows, list[tuple[str, Node, Node]]]:
+    """The view with folds over the rows going to arrays of parts, and (reduction, parts, result) of each."""
+    made = [(op, fresh_input(aval_of((blocks, *result.shape), result.dtype)), result) for op, result in view.folds()]
+    return (view.redirected({result: parts for _, parts, result in made}) if made else view), made
+
+
+def _combining(op: str, pairs: list[tuple[Node, Node]]) -> KernelStep:
+    """The step that puts parts together: each of `pairs` is (parts, result)."""
+    parts, results = [part for part, _ in pairs], [result for _, result in pairs]
+    return KernelStep(*combining_kernel(op, parts, results), tuple(results))
