@@ -1,4 +1,4 @@
-"""From a function to a line of the table: timing, statistics, agreement of results, rendering."""
+"""From a function to its figures: timing, agreement of results, statistics, and the run that holds them."""
 from __future__ import annotations
 
 import gc
@@ -7,7 +7,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,9 @@ class Document:
     about: dict[str, Any]
     measurements: tuple[Measurement, ...]
 
-    def save(self, path: str | Path) -> None:
-        """Write the run as JSON."""
-        Path(path).write_text(json.dumps(asdict(self), indent=1))
+    def save(self, path: str | Path, **more: Any) -> None:
+        """Write the run as JSON; `more` is for programs that read it, and `load` leaves it out."""
+        Path(path).write_text(json.dumps(asdict(self) | more, indent=1))
 
     @classmethod
     def load(cls, path: str | Path) -> Document:
@@ -167,9 +167,11 @@ def by_row(document: Document) -> dict[str, dict[str, list[Measurement]]]:
     return rows
 
 
-def ratios(document: Document) -> dict[str, dict[str, Ratio]]:
-    """row -> peer -> ratio, for the rows and peers that have one."""
+def ratios(document: Document, setting: str | None = None) -> dict[str, dict[str, Ratio]]:
+    """row -> peer -> ratio, for the rows and peers that have one; with a `setting` everybody has that one."""
     table: dict[str, dict[str, Ratio]] = {}
+    if setting is not None:
+        document = replace(document, measurements=tuple(m for m in document.measurements if m.setting == setting))
     for row, engines in by_row(document).items():
         base = best(engines.get(BASE, ()))
         peers = {name: best(found) for name, found in engines.items() if name != BASE}
@@ -178,95 +180,7 @@ def ratios(document: Document) -> dict[str, dict[str, Ratio]]:
     return table
 
 
-# ---- rendering
-
-def duration(seconds: float | None) -> str:
-    """Three digits and a unit."""
-    if seconds is None:
-        return ""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= 0.9995 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 1e-9:.3g} ns"
-
-
-def spread(measurement: Measurement) -> str:
-    """Half the interquartile range in per cent of the median."""
-    low, median, high = quartiles(measurement.seconds)
-    return f"±{50 * (high - low) / median:.0f}%"
-
-
-def time_cell(found: list[Measurement]) -> str:
-    if not found:
-        return ""
-    chosen = best(found)
-    if chosen is None:
-        return "FAILED"
-    return f"{duration(chosen.median)} {spread(chosen)} [{chosen.setting}]"
-
-
-def ratio_cell(found: list[Measurement], value: Ratio | None) -> str:
-    if value is None:
-        return time_cell(found)
-    return f"{value.median:.3g}{'!' if value.median < 1.0 else ''} [{value.setting}]"
-
-
 def engines_of(document: Document) -> list[str]:
     """jitgrad, then the peers in the order of the run."""
     names = dict.fromkeys(m.engine for m in document.measurements)
     return [BASE] * (BASE in names) + [name for name in names if name != BASE]
-
-
-def aligned(lines: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = ([cell.ljust(widths[0]) if i == 0 else cell.rjust(width) for i, (cell, width) in
-               enumerate(zip(line, widths, strict=True))] for line in lines)
-    return "\n".join("  ".join(line).rstrip() for line in padded)
-
-
-def ratio_table(document: Document) -> str:
-    """jitgrad's time and each peer's ratio to it, with the geometric means; times where there is no ratio."""
-    engines, rows, table = engines_of(document), by_row(document), ratios(document)
-    lines = [["row", *engines]]
-    for row, found in rows.items():
-        ratio_of = table.get(row, {}).get
-        lines.append([row, *(ratio_cell(found.get(name, []), ratio_of(name)) for name in engines)])
-    lines.append(["geometric mean", *(mean_cell(table, name) for name in engines)])
-    return aligned(lines)
-
-
-def mean_cell(table: dict[str, dict[str, Ratio]], name: str) -> str:
-    values = [peers[name].median for peers in table.values() if name in peers]
-    return f"{geometric_mean(values):.3g} of {len(values)}" if values else ""
-
-
-def first_call_table(document: Document) -> str:
-    """The seconds of each engine's first call, in its better setting."""
-    engines, rows = engines_of(document), by_row(document)
-    lines = [["first call", *engines]]
-    for row, found in rows.items():
-        chosen = [best(found.get(name, ())) for name in engines]
-        lines.append([row, *(duration(m.first) if m else "" for m in chosen)])
-    return aligned(lines)
-
-
-def troubles(document: Document) -> list[str]:
-    """One line for each disagreement and each failure."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    for m in document.measurements:
-        for kind, text in (("DISAGREES", m.disagreement), ("FAILED", m.error)):
-            if text:
-                found.setdefault((kind, m.row, m.engine, text), []).append(m.setting)
-    return [f"{kind}: {row}, {engine} [{', '.join(settings)}]: {text}"
-            for (kind, row, engine, text), settings in found.items()]
-
-
-def report(document: Document) -> str:
-    """All that is printed at the end of a run."""
-    about = document.about
-    head = [f"{about['cpu']}, {about['cores']} cores, Python {about['python']}",
-            ", ".join(f"{name} {version}" for name, version in about["versions"].items())]
-    legend = ("Cells: time of jitgrad (± half the interquartile range) and peer time / jitgrad time, median "
-              "over rounds;\n[threads] is each engine's better setting; ! = jitgrad is slower.")
-    parts = ["\n".join(head), ratio_table(document), legend, first_call_table(document)]
-    return "\n\n".join([*parts, *filter(None, ["\n".join(troubles(document))])])

@@ -11,17 +11,17 @@ import sys
 import tempfile
 import time
 import traceback
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
 if __name__ == "__main__":      # the root, not the script's folder, so that `bench` and `jitgrad` are found
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from bench import harness
+from bench import harness, limits, report, summary
 from bench.harness import Document, Measurement
-from bench.rows import ROWS, engines
-from bench.rows.row import SETTINGS, AnyRow, Engine
+from bench.rows import FAMILIES, ROWS, engines
+from bench.rows.row import SETTINGS, AnyRow, Engine, Row
 
 # XLA ignores its flags for the intra-op pool (it used 1.7 cores with both set), so one core is also pinned.
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
@@ -232,20 +232,23 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def about(names: list[str], options: argparse.Namespace) -> dict:
-    """Where, when and with what the run was made."""
+def about(names: list[str], rows: list[AnyRow], options: argparse.Namespace) -> dict:
+    """Where, when and with what the run was made, what the rows must do at least and what the machine can do at most."""
     versions = {name: engines.version(name) or "in the tree" for name in [*names, "numpy", "llvmlite"]}
     return {"cpu": processor(), "cores": usable_cores(), "python": platform.python_version(),
             "platform": platform.platform(), "date": time.strftime("%Y-%m-%d %H:%M %z"), "versions": versions,
-            "quick": options.quick, "environment": ENVIRONMENT, "load_before": os.getloadavg()}
+            "quick": options.quick, "environment": ENVIRONMENT, "load_before": os.getloadavg(),
+            "work": {row.name: asdict(row.work(**row.size)) for row in rows if isinstance(row, Row) and row.work},
+            "limits": asdict(limits.measure(usable_cores()))}
 
 
 def options_from(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", default=",".join(engines.PEERS),
-                        help="comma-separated; '' for jitgrad alone")
-    parser.add_argument("--rows", help="comma-separated beginnings of row names; all rows if left out")
-    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds, under 3 minutes")
+                        help=f"comma-separated, '' for jitgrad alone; {', '.join(engines.OPTIONAL)} only if named")
+    parser.add_argument("--rows", help="comma-separated families or beginnings of row names; all rows if left out. "
+                        "Families: " + ", ".join(FAMILIES))
+    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds, under 8 minutes")
     parser.add_argument("--threads", choices=SETTINGS, help="one thread setting only; both if left out")
     parser.add_argument("--json", help="write every sample to this file")
     parser.add_argument("--list", action="store_true", help="print the names of the rows and stop")
@@ -262,19 +265,19 @@ def main(arguments: list[str] | None = None) -> int:
     workers = {setting: Worker(setting) for setting in SETTINGS if options.threads in (None, setting)}
     wanted = [harness.BASE, *filter(None, options.peers.split(","))]
     names = usable_engines(next(iter(workers.values())), wanted)
-    description, measurements = about(names, options), []
+    description, measurements = about(names, rows, options), []
     for row in rows:
         started = time.perf_counter()
         found = measure(row, workers, names, options.quick)
         measurements += found
-        troubles = harness.troubles(Document({}, tuple(found)))
+        troubles = report.troubles(Document({}, tuple(found)))
         print(f"{row.name}: {time.perf_counter() - started:.1f} s", *troubles, sep="\n  ", flush=True)
     for worker in workers.values():
         worker.stop()
     document = Document(description | {"load_after": os.getloadavg()}, tuple(measurements))
-    print("", harness.report(document), sep="\n")
+    print("", report.report(document), sep="\n")
     if options.json:
-        document.save(options.json)
+        document.save(options.json, summary=summary.as_data(document))
     bad = any(m.disagreement or (m.error and m.engine == harness.BASE) for m in measurements)
     return int(bad or harness.BASE not in names)
 

@@ -21,6 +21,7 @@ from .runtime.compile import module_text, plan_graph
 from .runtime.observe import Observer
 from .runtime.program import INTERPRET_BELOW, Program, Runner, interpreted_calls
 from .runtime.signature import name_leaves, signature
+from .runtime.threads import thread_count
 from .stages import check_stage
 
 TARGETS = ("cpu", "numpy")
@@ -83,7 +84,7 @@ def explain(function: Callable, *args, **kwargs) -> Text:
 
     Says whether the call's signature is known and if not, what is new; which tier answers; how many nodes the passes
     leave; each kernel and routine with its loops, operations and bytes (counted by loops: caches are not thought of);
-    the memory for intermediates; what is computed on the host by NumPy.
+    the memory for intermediates and the peak of a call; what is computed on the host by NumPy.
 
     `function` is a plain function (explained as `jit` would run it) or a transformed one. It is traced, and the
     trace kept, as if it were called; nothing is run.
@@ -104,7 +105,8 @@ def explain(function: Callable, *args, **kwargs) -> Text:
     lines.append("tier: " + _tier(program))
     lines.append(f"nodes: {len(runner.graph.nodes)} traced, {len(plan.graph.nodes)} after the passes")
     lines += _inputs(program)
-    lines += _steps(plan)
+    threads = min(thread_count(runner.threads), max((sweep.blocks for sweep in plan.sweeps), default=1))
+    lines += _steps(plan, threads)
     return Text("\n".join(lines))
 
 
@@ -186,7 +188,7 @@ def _inputs(program: Program) -> list[str]:
     return lines
 
 
-def _steps(plan: Plan) -> list[str]:
+def _steps(plan: Plan, threads: int) -> list[str]:
     numbers = {kernel: k for k, kernel in enumerate(kernels_of(plan))}
     works = [work_of(step) for step in plan.steps]
     lines = [f"steps: {len(plan.steps)}, {len(numbers)} different kernels"]
@@ -198,9 +200,18 @@ def _steps(plan: Plan) -> list[str]:
     flops, read, written = (sum(part) for part in zip(*works, strict=True)) if works else (0, 0, 0)
     lines.append(f"in all: {flops:,} flops, {read:,} bytes read, {written:,} bytes written")
     lines.append(_kept(plan))
-    private = f", and {plan.private_bytes:,} for each thread" if plan.private_bytes else ""
-    lines.append(f"arena for intermediates: {plan.arena_bytes:,} bytes{private}")
-    return lines
+    return [*lines, *_memory(plan, threads)]
+
+
+def _memory(plan: Plan, threads: int) -> list[str]:
+    """What a call allocates, all of it at once when it is at its peak, and what it is given."""
+    given, made = (sum(buffer_bytes(node) for node in nodes) for nodes in (plan.graph.inputs, plan.graph.outputs))
+    arena = plan.arena_bytes + threads * plan.private_bytes
+    private = f" ({plan.private_bytes:,} of them for each of {threads} threads)" if plan.private_bytes else ""
+    return [
+        f"arena for intermediates: {arena:,} bytes{private}",
+        f"peak memory of a call: {made + arena:,} bytes, outputs and arena; inputs: {given:,} bytes more",
+    ]
 
 
 def _kept(plan: Plan) -> str:

@@ -14,10 +14,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import jitgrad
-from bench import harness, run
+from bench import harness, report, run
 from bench.harness import Document, Measurement
 from bench.rows import ROWS, engines
-from bench.rows.compile import define, source
+from bench.rows.compile import define, scalar_source, source
 from bench.rows.row import Engine, FreshRow, Row, everyone, leaves, map_leaves
 
 # ---- an engine that differentiates by central differences: it can run every program of the catalogue
@@ -63,8 +63,12 @@ def differences_value_and_grad(f: Callable, argnums: int | tuple = 0) -> Callabl
     return lambda *arguments: (f(*arguments), gradient(*arguments))
 
 
+def in_double(x: np.ndarray) -> np.ndarray:
+    return np.array(x, dtype=np.float64 if x.dtype.kind == "f" else x.dtype)
+
+
 DIFFERENCES = Engine("jitgrad", jitgrad, np, differences_grad, differences_value_and_grad, jit=lambda f: f,
-                     arrays=lambda x: np.array(x, dtype=np.float64))
+                     arrays=in_double)
 
 
 def in_float64(row: Row) -> Row:
@@ -120,7 +124,13 @@ def test_chain_has_its_operations_and_no_two_are_alike():
     assert sum(text.count(operation) for operation in operations) == 100
     assert source(100, seed=2) != text == source(100, seed=1)
     x = np.linspace(0.5, 1.5, 7)
-    assert np.isfinite(define(np, 2000, 3)(x))
+    assert np.isfinite(define(np, source(2000, 3), "chain")(x))
+
+
+def test_scalar_code_has_its_operations_and_stays_bounded():
+    text = scalar_source(100, seed=1)
+    assert sum(text.count(operation) for operation in (" * ", " + ", " - ", " / ", "np.cos", "np.tanh")) == 100 + 6
+    assert abs(define(np, scalar_source(2000, 3), "scalar")(0.4)) < 10.0
 
 
 # ---- statistics
@@ -161,22 +171,24 @@ def test_geometric_mean_and_quartiles():
     (2.5, "2.5 s"), (0.0123, "12.3 ms"), (4.5e-6, "4.5 us"), (90e-9, "90 ns"), (0.9999, "1 s"), (None, ""),
 ])
 def test_duration(seconds: float | None, text: str):
-    assert harness.duration(seconds) == text
+    assert report.duration(seconds) == text
 
 
 def test_table_shows_ratios_losses_failures_and_means():
-    lines = [line.split("  ") for line in harness.ratio_table(DOCUMENT).splitlines()]
+    lines = [line.split("  ") for line in report.ratio_table(DOCUMENT).splitlines()]
     lines = [[cell.strip() for cell in line if cell.strip()] for line in lines]
     assert lines == [
         ["row", "jitgrad", "torch", "numba"],
         ["r", "500 ms ±0% [all]", "8 [1]", "0.5! [1]"],
         ["s", "2 us ±0% [1]", "FAILED", "4 [1]"],
+        ["geometric mean r", "8 of 1", "0.5 of 1"],
+        ["geometric mean s", "4 of 1"],
         ["geometric mean", "8 of 1", "1.41 of 2"],
     ]
 
 
 def test_report_is_loud_about_disagreement_and_failure():
-    text = harness.report(DOCUMENT)
+    text = report.report(DOCUMENT)
     assert "FAILED: s, torch [1]: RuntimeError: no" in text
     assert "DISAGREES: s, numba [1]: result 0 differs by 1" in text
 
@@ -185,7 +197,7 @@ def test_json_round_trip(tmp_path: Path):
     DOCUMENT.save(tmp_path / "run.json")
     again = Document.load(tmp_path / "run.json")
     assert again == DOCUMENT
-    assert harness.report(again) == harness.report(DOCUMENT)
+    assert report.report(again) == report.report(DOCUMENT)
 
 
 @pytest.mark.parametrize(("result", "said"), [

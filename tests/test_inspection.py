@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -223,6 +225,30 @@ def test_work_is_counted():
     assert "kernel0 over (100)" in text
     assert "in all: 200 flops, 800 bytes read, 8 bytes written" in text
     assert "arena for intermediates: 0 bytes" in text
+
+
+def test_peak_memory_is_what_a_call_allocates():
+    def f(x):
+        z = np.exp(x - np.max(x, axis=1, keepdims=True))
+        return np.sum(z * np.cumsum(z, axis=1) / np.sum(z, axis=1, keepdims=True)), np.sin(x)
+
+    x = RNG.normal(size=(400, 300))
+    text = explain(f, x)
+    (line,) = [line for line in text.splitlines() if line.startswith("peak memory of a call")]
+    told, given = (int(word.replace(",", "")) for word in line.split() if word.replace(",", "").isdigit())
+    assert given == x.nbytes and told > x.nbytes
+    program, arrays = jitgrad.inspection._program(f, (x,), {})
+    executable = compile_graph(program.runner.graph)
+    assert executable.plan.arena_bytes > x.nbytes  # or this tests nothing
+    executable(*arrays)
+    executable._arenas.clear()  # the arena that is kept counts for the call that took it
+    tracemalloc.start()  # NumPy tells it of every array
+    try:
+        executable(*arrays)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak == pytest.approx(told, abs=8_000)  # Python's own objects
 
 
 def test_what_is_saved_and_what_is_computed_again():

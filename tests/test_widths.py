@@ -15,7 +15,11 @@ from jitgrad.runtime import machine
 def programs(x, matrix):
     value, slope = jitgrad.jit(jitgrad.value_and_grad(lambda v: np.sum(np.tanh(v) * np.exp(-v * v) + np.sin(v))))(x)
     f = jitgrad.jit(lambda m: (np.sum(m * m), np.sum(m, axis=0), np.max(m, axis=1), np.var(m, axis=1), np.std(m)))
-    return [value, slope, *f(matrix)]
+    columns = jitgrad.jit(lambda m: (np.sum(m * m[0], axis=0), np.min(m, axis=0), np.sum(m[::-1, :-1:2] * m[:, 1::2])))
+    pairs = jitgrad.grad(lambda m: np.sum(np.exp(m[:, 0]) * m[:, 1]))(matrix)
+    index = np.arange(1000) % 7
+    binned = jitgrad.grad(lambda v: np.sum(np.exp(v[index])))(x)
+    return [value, slope, *f(matrix), *columns(np.concatenate([matrix, matrix, matrix])), pairs, binned]
 
 
 @pytest.mark.parametrize("dtype", ["f8", "f4"])

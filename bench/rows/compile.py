@@ -29,10 +29,27 @@ def source(operations: int, seed: int) -> str:
     return "\n".join([*lines, "    return np.sum(a)", ""])
 
 
-def define(np: Any, operations: int, seed: int) -> Callable:
-    """The function of `source`, its text where `inspect` finds it, as if it stood in a file."""
-    text = source(operations, seed)
-    name = f"<chain {operations} {seed}>"
+# Scalar code as loops unroll to it: one of four variables from two of them, bounded in any order, ten operations.
+SCALAR_PIECES = (
+    "{v} = 0.7 * {u} + 0.3 * {w}", "{v} = {u} * np.cos({w})", "{v} = np.tanh({w} + x)", "{v} = {u} / (1.5 + {w} * {w})",
+)
+SCALAR_OPERATIONS = 10
+
+
+def scalar_source(operations: int, seed: int) -> str:
+    """The text of a function of a number: straight-line code of so many operations on four variables."""
+    rng = numpy.random.default_rng(seed)
+    lines = ["def f(x):", "    a, b, c, d = x, 0.5 * x, x * x, 1.0 - x"]
+    for _ in range(operations // SCALAR_OPERATIONS):
+        for piece in rng.permutation(len(SCALAR_PIECES)):
+            v, u, w = rng.choice(list("abcd"), 3)
+            lines.append("    " + SCALAR_PIECES[piece].format(v=v, u=u, w=w))
+    return "\n".join([*lines, "    return a + b + c + d", ""])
+
+
+def define(np: Any, text: str, name: str) -> Callable:
+    """The function `f` of the text, which `inspect` finds as if it stood in a file."""
+    name = f"<{name}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     scope: dict[str, Any] = {"np": np}
     exec(compile(text, name, "exec"), scope)
@@ -40,12 +57,22 @@ def define(np: Any, operations: int, seed: int) -> Callable:
 
 
 def first_gradient(e: Engine, operations: int, elements: int, *, compiled: bool) -> Callable[[int], Callable]:
+    """The first gradient of a chain of operations on so many elements."""
     x = e.arrays(numpy.random.default_rng(0).uniform(0.5, 1.5, elements))
     transform = (lambda f: e.jit(e.grad(f))) if compiled else e.grad
 
     def thunk(sample: int) -> Callable:
-        f = define(e.np, operations, seed=2 * sample + compiled)      # no function is in both families
+        seed = 2 * sample + compiled                                  # no function is in both families
+        f = define(e.np, source(operations, seed), f"chain {operations} {seed}")
         return waiting(e, lambda x: transform(f)(x), (x,))
+    return thunk
+
+
+def first_scalar_gradient(e: Engine, operations: int) -> Callable[[int], Callable]:
+    """The first gradient of straight-line scalar code, of a Python number."""
+    def thunk(sample: int) -> Callable:
+        f = define(e.np, scalar_source(operations, sample), f"scalar {operations} {sample}")
+        return waiting(e, lambda x: e.jit(e.grad(f))(x), (0.4,))
     return thunk
 
 
@@ -61,5 +88,8 @@ def rows(family: str, programs: dict, sizes: dict[int, bool]) -> tuple[FreshRow,
 ROWS = (
     *rows("compile", everyone(partial(first_gradient, compiled=True), autograd=None, torch=None),
           {10: True, 100: True, 500: False, 2000: False}),
+    *(FreshRow(f"compile.scalar {operations}", everyone(first_scalar_gradient, autograd=None, torch=None),
+               size={"operations": operations}, tiny={"operations": 20}, quick=quick, settings=("all",))
+      for operations, quick in ((200, True), (500, True), (1000, False), (2000, False))),
     *rows("once", everyone(partial(first_gradient, compiled=False)), {10: True, 100: True, 500: False}),
 )

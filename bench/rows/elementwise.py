@@ -1,13 +1,14 @@
 """Rows `elementwise`: value and gradient of the sum of an elementwise chain, by size and dtype."""
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
 import numpy
 
 from bench.rows.hand import EXACT, kernel, prange
-from bench.rows.row import Engine, Row, everyone
+from bench.rows.row import FUNCTION, Engine, Row, Work, everyone
 
 BLOCK = 4096     # hand-written sums go by blocks: one float32 sum of 1e7 terms would lose 3 of its 7 digits
 
@@ -83,15 +84,25 @@ def points(rng, n: int, dtype: str) -> tuple:
     return (rng.uniform(-2.0, 2.0, n).astype(dtype),)
 
 
-SIZES = (100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
-QUICK = {(100, "float64"), (10_000, "float64"), (1_000_000, "float64"), (1_000_000, "float32")}
+def work(functions: int, others: int) -> Callable[..., Work]:
+    """So many functions and other operations for an element, which is read, and of which the slope is written."""
+    def of_size(n: int, dtype: str) -> Work:
+        moved = n * numpy.dtype(dtype).itemsize
+        return Work(read=moved, written=moved, flops=n * (functions * FUNCTION + others), dtype=dtype)
+    return of_size
+
+
+SIZES = (10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+QUICK = {*itertools.product((10, 100, 10_000, 1_000_000, 10_000_000), ("float64",)), (1_000_000, "float32"),
+         (10_000_000, "float32")}
 
 ROWS = tuple(
     Row(f"elementwise.{name} 1e{round(math.log10(n))} {dtype}", programs, points,
-        size={"n": n, "dtype": dtype}, tiny={"n": 7}, quick=(n, dtype) in QUICK)
-    for name, programs in (("rational", everyone(rational, numba=kernel(rational_by_hand, EXACT))),
-                           ("rational-fastmath", {"jitgrad": rational_fastmath, "numba": kernel(rational_by_hand)}),
-                           ("transcendental", everyone(transcendental, numba=kernel(transcendental_by_hand))))
+        size={"n": n, "dtype": dtype}, tiny={"n": 7}, quick=(n, dtype) in QUICK, work=least)
+    for name, programs, least in (
+        ("rational", everyone(rational, numba=kernel(rational_by_hand, EXACT)), work(0, 24)),
+        ("rational-fastmath", {"jitgrad": rational_fastmath, "numba": kernel(rational_by_hand)}, work(0, 24)),
+        ("transcendental", everyone(transcendental, numba=kernel(transcendental_by_hand)), work(4, 14)))
     for dtype in ("float64", "float32")
     for n in SIZES
 )

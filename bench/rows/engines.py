@@ -2,13 +2,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
+from types import ModuleType
 
 import numpy as np
 
 from bench.rows.row import Engine
 
 PEERS = ("autograd", "torch", "jax", "numba")
+OPTIONAL = ("torch.compile",)           # compiles for half a minute a row, with the system's C++ compiler
 
 
 def load(name: str, threads: int) -> Engine:
@@ -23,7 +26,7 @@ def load(name: str, threads: int) -> Engine:
 def version(name: str) -> str | None:
     """The installed version of a library, or None."""
     try:
-        return metadata.version(name)
+        return metadata.version(name.split(".")[0])
     except metadata.PackageNotFoundError:
         return None
 
@@ -53,9 +56,20 @@ def _jax(threads: int) -> Engine:
 def _torch(threads: int) -> Engine:
     import torch
     torch.set_num_threads(threads)
+    return _torch_engine("torch", torch, _as_it_is, threads)
 
+
+def _torch_compile(threads: int) -> Engine:
+    """torch.compile of the loss; its backward pass is compiled with it."""
+    import torch
+    torch.set_num_threads(threads)
+    return _torch_engine("torch.compile", torch, partial(torch.compile, dynamic=False), threads)
+
+
+def _torch_engine(name: str, torch: ModuleType, forward: Callable, threads: int) -> Engine:
     def value_and_grad(function: Callable, argnums: int | tuple = 0) -> Callable:
         chosen = (argnums,) if isinstance(argnums, int) else argnums
+        function = forward(function)
 
         def run(*arguments):
             tensors = list(arguments)
@@ -70,9 +84,9 @@ def _torch(threads: int) -> Engine:
         run = value_and_grad(function, argnums)
         return lambda *arguments: run(*arguments)[1]
 
-    return Engine("torch", torch, torch, grad, value_and_grad, _as_it_is, arrays=torch.tensor,
+    return Engine(name, torch, torch, grad, value_and_grad, _as_it_is, arrays=torch.tensor,
                   host=lambda leaf: leaf.numpy() if isinstance(leaf, torch.Tensor) else np.asarray(leaf),
-                  threads=threads)
+                  forward=forward, threads=threads)
 
 
 def _numba(threads: int) -> Engine:
@@ -88,4 +102,5 @@ def _none(*_: object) -> Callable:
     raise TypeError("Numba has no gradient; its rows are written by hand")
 
 
-LOADERS = {"jitgrad": _jitgrad, "autograd": _autograd, "torch": _torch, "jax": _jax, "numba": _numba}
+LOADERS = {"jitgrad": _jitgrad, "autograd": _autograd, "torch": _torch, "torch.compile": _torch_compile, "jax": _jax,
+           "numba": _numba}

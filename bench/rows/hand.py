@@ -18,10 +18,11 @@ FAST: dict[str, Any] = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model
 # IEEE's arithmetic as jitgrad keeps it by default: every operation rounded, sums in the order that is written.
 EXACT: dict[str, Any] = {"fastmath": False, "error_model": "numpy"}
 
-PARALLEL_FROM = 50_000   # elements of the largest argument, from which Numba's threads are worth waking
+PARALLEL_FROM = 50_000   # elements of the largest argument from which Numba's threads are worth waking
 
 
-def kernel(function: Callable, flags: dict[str, Any] = FAST) -> Callable[[Engine], Callable]:
+def kernel(function: Callable, flags: dict[str, Any] = FAST,
+           parallel_from: int = PARALLEL_FROM) -> Callable[[Engine], Callable]:
     """The builder of a hand-written program: `function` through `numba.njit`, on as many threads as pay off.
 
     `function` says `prange`, which is a plain `range` where it is compiled for one thread.
@@ -33,7 +34,7 @@ def kernel(function: Callable, flags: dict[str, Any] = FAST) -> Callable[[Engine
         parallel = njit(**flags, parallel=True)(function)
 
         def call(*arguments):
-            large = max(getattr(argument, "size", 1) for argument in arguments) >= PARALLEL_FROM
+            large = max(getattr(argument, "size", 1) for argument in arguments) >= parallel_from
             return (parallel if large else serial)(*arguments)
         return call
     return builder

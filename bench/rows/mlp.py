@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy
 
 from bench.rows.hand import prange, scalar_kernel
-from bench.rows.row import Engine, Row, everyone
+from bench.rows.row import FUNCTION, Engine, Row, Work, everyone
 
 RATE = 0.01
 
@@ -57,9 +57,13 @@ def step_torch(e: Engine) -> Callable:
     """As PyTorch is used: leaves that are updated in place, so successive calls go on training."""
     torch, cross_entropy = e.np, e.library.nn.functional.cross_entropy
 
+    @e.forward
+    def loss(W1, b1, W2, b2, x, y):
+        return cross_entropy(torch.tanh(torch.addmm(b1, x, W1)) @ W2 + b2, y)
+
     def step(W1, b1, W2, b2, x, y):
         parameters = [p.requires_grad_() for p in (W1, b1, W2, b2)]
-        value = cross_entropy(torch.tanh(torch.addmm(b1, x, W1)) @ W2 + b2, y)
+        value = loss(*parameters, x, y)
         grads = torch.autograd.grad(value, parameters)
         with torch.no_grad():
             for p, g in zip(parameters, grads, strict=True):
@@ -109,13 +113,24 @@ def batch(rng, n: int, widths: tuple[int, int, int], dtype: str) -> tuple:
     return tuple(array.astype(dtype) for array in (W1, b1, W2, b2, x, y))
 
 
+# the two products of the loss, and of each again one for the weights and, but for the data, one for its left factor
+def work(n: int, widths: tuple[int, int, int], dtype: str) -> Work:
+    inputs, hidden, outputs = widths
+    size = numpy.dtype(dtype).itemsize
+    weights = (inputs + 1) * hidden + (hidden + 1) * outputs
+    return Work(read=size * (weights + n * (inputs + outputs)), written=size * weights,
+                flops=2 * n * hidden * (2 * inputs + 3 * outputs) + FUNCTION * n * (hidden + outputs), dtype=dtype)
+
+
 ROWS = tuple(
     Row(f"mlp.{name} {dtype}", PROGRAMS, batch,
-        size={"n": n, "widths": widths, "dtype": dtype}, tiny={"n": 4, "widths": (3, 4, 2)}, quick=quick)
+        size={"n": n, "widths": widths, "dtype": dtype}, tiny={"n": 4, "widths": (3, 4, 2)}, quick=quick, work=work)
     for name, n, widths, dtype, quick in (
         ("784-128-10 batch 64", 64, (784, 128, 10), "float64", True),
         ("784-128-10 batch 64", 64, (784, 128, 10), "float32", True),
         ("8-16-3 batch 16", 16, (8, 16, 3), "float64", True),
         ("8-16-3 batch 16", 16, (8, 16, 3), "float32", False),
+        ("1024-1024-10 batch 1024", 1024, (1024, 1024, 10), "float64", False),
+        ("1024-1024-10 batch 1024", 1024, (1024, 1024, 10), "float32", True),
     )
 )

@@ -7,7 +7,9 @@ from collections.abc import Callable
 import numpy
 
 from bench.rows.hand import kernel, prange
-from bench.rows.row import Engine, Row, everyone, keeping_dtype
+from bench.rows.row import FUNCTION, Engine, Row, Work, everyone, keeping_dtype
+
+CHUNKS = 16      # rows are split in so many parts by the hand-written programs, one partial sum each
 
 
 def sum_of_squares(e: Engine) -> Callable:
@@ -78,15 +80,18 @@ def moments_of_columns_by_hand(x):
     number = x.dtype.type
     rows, columns = x.shape
     one, two, over_n = number(1.0), number(2.0), number(1.0 / rows)
-    mean, variance = numpy.zeros(columns, x.dtype), numpy.zeros(columns, x.dtype)
-    for i in range(rows):
-        for j in range(columns):
-            mean[j] += x[i, j]
-    for j in range(columns):
-        mean[j] *= over_n
-    for i in range(rows):
-        for j in range(columns):
-            variance[j] += (x[i, j] - mean[j]) * (x[i, j] - mean[j])
+    parts = numpy.zeros((CHUNKS, columns), x.dtype)
+    for chunk in prange(CHUNKS):
+        for i in range(chunk * rows // CHUNKS, (chunk + 1) * rows // CHUNKS):
+            for j in range(columns):
+                parts[chunk, j] += x[i, j]
+    mean = parts.sum(axis=0) * over_n
+    for chunk in prange(CHUNKS):
+        parts[chunk] = number(0.0)
+        for i in range(chunk * rows // CHUNKS, (chunk + 1) * rows // CHUNKS):
+            for j in range(columns):
+                parts[chunk, j] += (x[i, j] - mean[j]) * (x[i, j] - mean[j])
+    variance = parts.sum(axis=0)
     total = number(0.0)
     scale, shift = numpy.empty(columns, x.dtype), numpy.empty(columns, x.dtype)
     for j in range(columns):
@@ -150,23 +155,37 @@ def matrix(rng, rows: int, columns: int, dtype: str) -> tuple:
     return (rng.standard_normal((rows, columns)).astype(dtype) + 0.5,)
 
 
-def reduction(name: str, programs: dict, rows: int, columns: int, dtype: str) -> Row:
+def work(functions: int, others: int) -> Callable[..., Work]:
+    """So many functions and other operations for an entry, which is read, and of which the slope is written."""
+    def of_size(rows: int, columns: int, dtype: str) -> Work:
+        moved = rows * columns * numpy.dtype(dtype).itemsize
+        return Work(moved, moved, rows * columns * (functions * FUNCTION + others), dtype)
+    return of_size
+
+
+def reduction(name: str, programs: dict, least: Callable, rows: int, columns: int, dtype: str, quick: bool) -> Row:
     programs = keeping_dtype(programs, dtype) if "moments" in name else programs
     return Row(f"reduction.{name} {rows}x{columns} {dtype}", programs, matrix,
                size={"rows": rows, "columns": columns, "dtype": dtype}, tiny={"rows": 3, "columns": 4},
-               quick=dtype == "float64")
+               quick=quick, work=least)
 
 
+PROGRAMS = {
+    "squares": (everyone(sum_of_squares, numba=kernel(sum_of_squares_by_hand)), work(0, 3)),
+    "moments-axis0": (everyone(moments(0), torch=moments_torch(0), numba=kernel(moments_of_columns_by_hand)), work(0, 7)),
+    "moments-axis1": (everyone(moments(1), torch=moments_torch(1), numba=kernel(moments_of_rows_by_hand)), work(0, 7)),
+    "logsumexp": (everyone(logsumexp, autograd=logsumexp_autograd, torch=logsumexp_torch, jax=logsumexp_jax,
+                           numba=kernel(logsumexp_by_hand)), work(1, 4)),
+}
+
+# The large ones do not fit into a cache.
 ROWS = tuple(
-    reduction(name, programs, rows, columns, dtype)
-    for name, programs, rows, columns in (
-        ("squares", everyone(sum_of_squares, numba=kernel(sum_of_squares_by_hand)), 2000, 500),
-        ("moments-axis0", everyone(moments(0), torch=moments_torch(0),
-                                   numba=kernel(moments_of_columns_by_hand)), 2000, 500),
-        ("moments-axis1", everyone(moments(1), torch=moments_torch(1),
-                                   numba=kernel(moments_of_rows_by_hand)), 2000, 500),
-        ("logsumexp", everyone(logsumexp, autograd=logsumexp_autograd, torch=logsumexp_torch,
-                               jax=logsumexp_jax, numba=kernel(logsumexp_by_hand)), 10_000, 100),
+    reduction(name, programs, least, rows, columns, dtype, quick)
+    for name, (programs, least) in PROGRAMS.items()
+    for rows, columns, dtype, quick in (
+        (*((10_000, 100) if name == "logsumexp" else (2000, 500)), "float64", True),
+        (*((10_000, 100) if name == "logsumexp" else (2000, 500)), "float32", False),
+        (20_000, 500, "float64", True),
+        (20_000, 500, "float32", False),
     )
-    for dtype in ("float64", "float32")
 )

@@ -1,4 +1,4 @@
-"""Rows `regression`: value and gradient of three likelihoods, 10,000 observations of 50 variables."""
+"""Rows `regression`: value and gradient of three likelihoods of 50 variables."""
 from __future__ import annotations
 
 import math
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy
 
 from bench.rows.hand import kernel, prange
-from bench.rows.row import Engine, Row, everyone, keeping_dtype
+from bench.rows.row import FUNCTION, Engine, Row, Work, everyone, keeping_dtype
 
 CHUNKS = 16      # observations are split in so many parts by the hand-written programs, one partial sum each
 
@@ -154,14 +154,25 @@ def classes(rng, n: int, k: int, dtype: str, classes: int = 10) -> tuple:
     return W.astype(dtype), X.astype(dtype), numpy.eye(classes, dtype=dtype)[rng.integers(0, classes, n)]
 
 
+# once through the matrix for both products with it, as each row of it is needed for no longer
+def work(functions: int, outputs: int) -> Callable[..., Work]:
+    def of_size(n: int, k: int, dtype: str) -> Work:
+        return Work(read=n * (k + outputs) * numpy.dtype(dtype).itemsize,
+                    flops=n * outputs * (4 * k + functions * FUNCTION), dtype=dtype)
+    return of_size
+
+
+PROGRAMS = (
+    ("logistic", everyone(logistic, torch=logistic_torch, numba=kernel(logistic_by_hand)), zero_or_one, work(2, 1)),
+    ("poisson", everyone(poisson, torch=poisson_torch, numba=kernel(poisson_by_hand)), counts, work(1, 1)),
+    ("softmax", everyone(softmax, autograd=softmax_autograd, torch=softmax_torch, jax=softmax_jax,
+                         numba=kernel(softmax_by_hand)), classes, work(1, 10)),
+)
+
 ROWS = tuple(
-    Row(f"regression.{name} 10000x50 {dtype}", keeping_dtype(programs, dtype), inputs,
-        size={"n": 10_000, "k": 50, "dtype": dtype}, tiny={"n": 5, "k": 3}, quick=dtype == "float64")
-    for name, programs, inputs in (
-        ("logistic", everyone(logistic, torch=logistic_torch, numba=kernel(logistic_by_hand)), zero_or_one),
-        ("poisson", everyone(poisson, torch=poisson_torch, numba=kernel(poisson_by_hand)), counts),
-        ("softmax", everyone(softmax, autograd=softmax_autograd, torch=softmax_torch, jax=softmax_jax,
-                             numba=kernel(softmax_by_hand)), classes),
-    )
-    for dtype in ("float64", "float32")
+    Row(f"regression.{name} {n}x50 {dtype}", keeping_dtype(programs, dtype), inputs,
+        size={"n": n, "k": 50, "dtype": dtype}, tiny={"n": 5, "k": 3}, quick=quick, work=least)
+    for name, programs, inputs, least in PROGRAMS
+    for n, dtype, quick in ((10_000, "float64", True), (10_000, "float32", False), (200_000, "float64", True),
+                            (200_000, "float32", False))
 )

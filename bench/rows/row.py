@@ -18,6 +18,8 @@ AGREEMENT = {"float64": 1e-9, "float32": 2e-4}
 class Engine:
     """One library behind a common face: its namespace, its transforms, its arrays.
 
+    `forward` is what is to be done with a function before it is differentiated by hand-written calls of the
+    library (`torch.compile`).
     `np` is what a program says instead of NumPy, `library` the module with the rest (`jax.nn`, ...).
     `arrays` takes an ndarray to the engine's own array, `host` takes one back; `wait` returns its argument
     when the values are there, and is None where every call already does.
@@ -31,10 +33,27 @@ class Engine:
     arrays: Callable = numpy.array
     host: Callable = numpy.asarray
     wait: Callable | None = None
+    forward: Callable = lambda function: function
     threads: int = 1
 
 
 Builder = Callable[..., Callable]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What any program for a row must do at least: bytes from and to memory, and floating-point operations.
+
+    Every array that goes in is read once, every array that comes out is written once; a multiply-add counts as
+    two operations, a function like exp as `FUNCTION` (about what a polynomial of one ulp takes).
+    """
+    read: int = 0
+    written: int = 0
+    flops: int = 0
+    dtype: str = "float64"
+
+
+FUNCTION = 20       # floating-point operations of an exp, log, sin, tanh
 
 
 @dataclass(frozen=True)
@@ -49,6 +68,7 @@ class Row:
         own_arrays: arguments and results are the engine's own arrays; if not, they are ndarrays for everyone.
         quick: whether the row belongs to the short run.
         settings: the thread settings under which the row is measured.
+        work: `work(**size)` -> the least that must be moved and computed; None where that is not the point.
     """
     name: str
     programs: Mapping[str, Builder]
@@ -58,6 +78,7 @@ class Row:
     own_arrays: bool = True
     quick: bool = True
     settings: tuple[str, ...] = SETTINGS
+    work: Callable[..., Work] | None = None
     repeats = True
 
     def thunks(self, engine: Engine, **size: Any) -> Callable[[int], Callable]:

@@ -6,7 +6,7 @@ and where the native code reported an error, so that the caller goes the long wa
 
 It is generic machine code, compiled once per process, that reads a record of 64-bit words per program:
 
-    inputs, outputs, program, private memory, arena bytes, kept arena, release the GIL?,
+    inputs, outputs, program, private memory, arena bytes, kept arena, release the GIL?, memory handler for results or 0,
     then per input   type, dtype (0: a scalar object), ndim, extents...
     then per output  dtype, ndim, extents...
 
@@ -24,9 +24,10 @@ import numpy as np
 
 from ..backends.cpu.driver import DRIVER_SYMBOL, driver_source
 from . import machine
+from .result_memory import numpy_api
 
 KEPT_ARENA = 5            # index in the record of the arena that is kept between calls
-_HEADER = 7
+_HEADER = 8
 _VALUE = 16               # bytes from the start of a float object, or NumPy scalar, to its value
 _DATA, _NDIM, _DIMS, _DESCR, _FLAGS = 16, 24, 32, 56, 64  # of an array object
 _ORDER = 0x101            # NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED
@@ -44,6 +45,7 @@ _IMPORTED = {  # symbol -> signature
     "free": "void (ptr)",
     "jg.PyArray_NewFromDescr": "ptr (ptr, ptr, i32, ptr, ptr, ptr, i32, ptr)",
     "jg.PyArray_Scalar": "ptr (ptr, ptr, ptr)",
+    "jg.PyDataMem_SetHandler": "ptr (ptr)",
 }
 _OBJECTS = ("jg.array_type", "jg.not_implemented")
 
@@ -65,11 +67,11 @@ def output_words(dtype: np.dtype, shape: tuple[int, ...]) -> list[int]:
 
 
 def record(
-    inputs: list[list[int]], outputs: list[list[int]], program: int, private: int, arena: int, release_gil: bool
+    inputs: list[list[int]], outputs: list[list[int]], program: int, private: int, arena: int, release_gil: bool, handler: int
 ) -> np.ndarray:
     """The record of a program: the address of what the driver reads, where in the arena the threads' private memory begins,
-    the bytes of the arena with it."""
-    head = [len(inputs), len(outputs), program, private, arena + _ALIGN, 0, int(release_gil)]
+    the bytes of the arena with it, and the address of the memory handler that large results are to be made with."""
+    head = [len(inputs), len(outputs), program, private, arena + _ALIGN, 0, int(release_gil), handler]
     return np.array([*head, *(word for words in (*inputs, *outputs) for word in words)], np.int64)
 
 
@@ -115,22 +117,14 @@ def _libc() -> ctypes.CDLL:
 def _entry_code() -> machine.Code | None:
     if not _layouts_hold():
         return None
-    api = _numpy_api()
+    api = numpy_api()
     symbols = {name: machine.address_of(getattr(ctypes.pythonapi, name)) for name in _IMPORTED if name[:2] == "Py"}
     symbols |= {name: machine.address_of(getattr(_libc(), name)) for name in ("malloc", "free")}
-    symbols |= {"jg.PyArray_NewFromDescr": api[94], "jg.PyArray_Scalar": api[60]}
+    symbols |= {"jg.PyArray_NewFromDescr": api[94], "jg.PyArray_Scalar": api[60], "jg.PyDataMem_SetHandler": api[304]}
     symbols |= {"jg.array_type": id(np.ndarray), "jg.not_implemented": id(NotImplemented)}
     for name, address in symbols.items():
         machine.provide(name, address)
     return machine.compile_text(entry_source(), [_ENTRY])
-
-
-def _numpy_api():
-    """NumPy's table of C functions."""
-    capsule = np._core._multiarray_umath._ARRAY_API  # type: ignore[attr-defined]
-    get = ctypes.pythonapi.PyCapsule_GetPointer
-    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    return ctypes.cast(get(capsule, None), ctypes.POINTER(ctypes.c_void_p))
 
 
 def _layouts_hold() -> bool:
@@ -167,6 +161,21 @@ def entry_source() -> str:
 
 
 _ENTRY_IR = f"""
+; puts back the memory handler that was in force before large results were made, if it was changed
+define internal void @jg.restore(ptr %slot) {{
+  %before = load ptr, ptr %slot
+  %changed = icmp ne ptr %before, null
+  br i1 %changed, label %put, label %done
+put:
+  %ours = call ptr @jg.PyDataMem_SetHandler(ptr %before)
+  call void @Py_DecRef(ptr %ours)
+  call void @Py_DecRef(ptr %before)
+  store ptr null, ptr %slot
+  br label %done
+done:
+  ret void
+}}
+
 define ptr @{_ENTRY}(ptr %self, ptr %arguments, i64 %count) {{
 entry:
   %rp = getelementptr i8, ptr %self, i64 {_DATA}
@@ -183,6 +192,8 @@ entry:
   store i64 {_HEADER}, ptr %at
   store i64 0, ptr %made
   store i1 false, ptr %raising
+  %handler = alloca ptr
+  store ptr null, ptr %handler
   %slots1 = add i64 %inputs, %outputs
   %slots = add i64 %slots1, 2
   %bases = alloca ptr, i64 %slots
@@ -266,7 +277,15 @@ accept:
 ; --- results: arrays are made now, scalars after the run from a slot on the stack
 prepare:
   %firstout = load i64, ptr %at
-  br label %output
+  %handlerp = getelementptr i64, ptr %record, i64 7
+  %ours = load ptr, ptr %handlerp
+  %large = icmp ne ptr %ours, null
+  br i1 %large, label %change, label %output
+change:
+  %before = call ptr @jg.PyDataMem_SetHandler(ptr %ours)
+  store ptr %before, ptr %handler
+  %nobefore = icmp eq ptr %before, null
+  br i1 %nobefore, label %nomemory, label %output
 output:
   %m0 = load i64, ptr %made
   %moreout = icmp slt i64 %m0, %outputs
@@ -311,6 +330,7 @@ madeone:
 
 ; --- the arena: the kept one is taken by exchange, so that it belongs to this call alone
 arena:
+  call void @jg.restore(ptr %handler)
   %keptp = getelementptr i64, ptr %record, i64 {KEPT_ARENA}
   %sizep = getelementptr i64, ptr %record, i64 4
   %size = load i64, ptr %sizep
@@ -356,9 +376,9 @@ ran:
   %keep = icmp sle i64 %size, {_KEEP_BYTES}
   br i1 %keep, label %keepit, label %freeit
 keepit:
-  %before = atomicrmw xchg ptr %keptp, i64 %arenai seq_cst
-  %beforep = inttoptr i64 %before to ptr
-  call void @free(ptr %beforep)
+  %unused = atomicrmw xchg ptr %keptp, i64 %arenai seq_cst
+  %unusedp = inttoptr i64 %unused to ptr
+  call void @free(ptr %unusedp)
   br label %kept2
 freeit:
   call void @free(ptr %arenap)
@@ -425,6 +445,7 @@ whole:
 
 ; --- no memory: an exception is set; otherwise it is not ours to answer. Either way nothing is left behind
 nomemory:
+  call void @jg.restore(ptr %handler)
   store i1 true, ptr %raising
   br label %drop
 noarena:

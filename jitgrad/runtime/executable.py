@@ -14,6 +14,7 @@ from ..ir import interpret
 from ..lowering.plan import ALIGNMENT, Plan
 from . import entry
 from .layout import Layout
+from .result_memory import empty, handler_capsule, is_large
 from .threads import parallel_address, thread_count
 
 _KEPT_ARENA_BYTES = 1 << 28
@@ -46,7 +47,7 @@ class Executable:
 
     def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
         """The outputs for `arrays`, which have the shapes, dtypes and layouts that were compiled for."""
-        outputs = [np.empty(shape, dtype) for shape, dtype in self._outputs]
+        outputs = [empty(shape, dtype) for shape, dtype in self._outputs]
         addresses = [array.ctypes.data for array in arrays]
         addresses += [output.ctypes.data for output in outputs]
         arena = self._take_arena()
@@ -73,7 +74,9 @@ class Executable:
         graph = self.plan.graph
         inputs = [entry.input_words(kind, node.dtype, node.shape) for kind, node in zip(kinds, graph.inputs, strict=True)]
         outputs = [entry.output_words(node.dtype, node.shape) for node in graph.outputs]
-        words = entry.record(inputs, outputs, self.program_address, self.plan.arena_bytes, self.arena_bytes, self._is_long())
+        handler = id(handler_capsule()) if any(is_large(shape, dtype) for shape, dtype in self._outputs) else 0
+        sizes = self.plan.arena_bytes, self.arena_bytes
+        words = entry.record(inputs, outputs, self.program_address, *sizes, self._is_long(), handler)
         function = entry.native_function(words)
         if function is not None:
             self._records.append(words)

@@ -9,15 +9,19 @@ the handler's `free` takes it. All of it runs under the GIL. What is kept is bou
 from __future__ import annotations
 
 import ctypes
+import sys
 from functools import lru_cache
+from math import prod
+
+import numpy as np
 
 from . import machine
 
 LARGE = 1 << 20         # bytes of a result from which its memory is worth keeping
-_MOST_KEPT = 1 << 28    # bytes of all blocks that are kept
+MOST_KEPT = 1 << 28    # bytes of all blocks that are kept
 _BLOCKS = 16
-_HUGE = 1 << 22         # bytes from which large pages are asked for, as NumPy does
-_MADV_HUGEPAGE = 14
+# Bytes from which large pages are asked for, as NumPy does on Linux (MADV_HUGEPAGE).
+_HUGE, _ADVICE = (1 << 22, 14) if sys.platform == "linux" else (1 << 62, 0)
 
 _SYMBOLS = ("jg.memory.malloc", "jg.memory.calloc", "jg.memory.realloc", "jg.memory.free")
 
@@ -32,6 +36,37 @@ class _Handler(ctypes.Structure):
     """NumPy's PyDataMem_Handler, version 1."""
 
     _fields_ = [("name", ctypes.c_char * 127), ("version", ctypes.c_uint8), ("allocator", _Allocator)]
+
+
+def is_large(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    return prod(shape) * dtype.itemsize >= LARGE
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """`np.empty`, in kept memory where it is large."""
+    if not is_large(shape, dtype):
+        return np.empty(shape, dtype)
+    set_handler = _set_handler()
+    before = set_handler(handler_capsule())
+    try:
+        return np.empty(shape, dtype)
+    finally:
+        set_handler(before)
+
+
+@lru_cache(maxsize=1)
+def _set_handler():
+    """NumPy's PyDataMem_SetHandler, which gives back the handler that was in force."""
+    return ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(numpy_api()[304])
+
+
+@lru_cache(maxsize=1)
+def numpy_api():
+    """NumPy's table of C functions."""
+    capsule = np._core._multiarray_umath._ARRAY_API  # type: ignore[attr-defined]
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return ctypes.cast(get(capsule, None), ctypes.POINTER(ctypes.c_void_p))
 
 
 @lru_cache(maxsize=1)
@@ -96,7 +131,7 @@ ask:
   %pagep = inttoptr i64 %page to ptr
   %skipped = sub i64 %page, %address
   %rest = sub i64 %size, %skipped
-  %ignored = call i32 @madvise(ptr %pagep, i64 %rest, i32 {_MADV_HUGEPAGE})
+  %ignored = call i32 @madvise(ptr %pagep, i64 %rest, i32 {_ADVICE})
   br label %done
 done:
   ret ptr %fresh
@@ -116,7 +151,7 @@ define ptr @jg.memory.realloc(ptr %context, ptr %old, i64 %size) {{
 define void @jg.memory.free(ptr %context, ptr %old, i64 %size) {{
 entry:
   %least = icmp uge i64 %size, {LARGE}
-  %most = icmp ule i64 %size, {_MOST_KEPT}
+  %most = icmp ule i64 %size, {MOST_KEPT}
   %fits = and i1 %least, %most
   %there = icmp ne ptr %old, null
   %keep = and i1 %fits, %there
@@ -139,7 +174,7 @@ evict:
   %next = add i64 %at, 1
   %wrapped = urem i64 %next, {_BLOCKS}
   store i64 %wrapped, ptr @jg.memory.oldest
-  %over = icmp ugt i64 %sum, {_MOST_KEPT}
+  %over = icmp ugt i64 %sum, {MOST_KEPT}
   br i1 %over, label %again, label %put
 again:
   store i64 %less, ptr @jg.memory.kept

@@ -44,6 +44,7 @@ class ColumnFolds(InnerLoop):
     def _column_blocks(self, rows_of_block: Callable[[], None]) -> None:
         """`rows_of_block()` for each block, with the results cleared before and complete after."""
         width = max(128, BLOCK // max(1, len(self.sums)) // 128 * 128)
+        assert width % (self.lanes.width * self.lanes.copies) == 0  # blocks but the last have no rest
         stacks = {fold: (self._stack(fold, width), self._stack(fold, width)) for fold in self.sums}
         outside, columns = self.point, self.extents[-1]
 
@@ -81,6 +82,7 @@ class ColumnFolds(InnerLoop):
             if not self.rows_pending:
                 self._next_chunk()
             end = self._minimum(self.raw(f"add nsw i64 {begin}, {CHUNK_ROWS}"), rows)
+            begin = self._minimum(begin, end)  # there are no rows after the last
             walk(begin, end)
             if self.rows_pending:
                 self._note_rows(self.raw(f"sub nsw i64 {end}, {begin}"))

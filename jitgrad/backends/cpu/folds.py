@@ -6,7 +6,8 @@ from ...ir.primitive import PRIMITIVES
 from ...lowering.kernel import Array, Fold, Kernel
 from ..scalar import BOOL, Value, llvm_type
 from ..target import Target
-from .memory import KernelMemory, Point, memory_type
+from .frame import Point
+from .memory import KernelMemory, memory_type
 
 CHUNK = 2048  # elements of a sum that are added without compensation
 
@@ -63,10 +64,14 @@ class KernelFolds(KernelMemory):
         if not self._is_chunked(fold):
             return
         self.totals[fold] = [(self._room(kind), self._room(kind)) for _ in range(count)]
-        slots = [slot for pair in self.totals[fold] for slot in pair]
-        self._when(self.long[depth], lambda: [self.line(f"store {kind} {initial}, ptr {slot}") for slot in slots])
+        self._when(self.long[depth], lambda: self._clear_totals(fold, kind, initial))
         if depth < self.kernel.rank - 1 and depth not in self.pending:
             self.pending[depth] = self._slot("i64", "0")
+
+    def _clear_totals(self, fold: Fold, kind: str, initial: str) -> None:
+        for pair in self.totals[fold]:
+            for slot in pair:
+                self.line(f"store {kind} {initial}, ptr {slot}")
 
     def _combine(self, fold: Fold, x: Value, y: Value) -> Value:
         return PRIMITIVES[fold.op].code.combine(self, x, y)
@@ -88,8 +93,12 @@ class KernelFolds(KernelMemory):
                 pending = self.raw(f"add i64 {self.raw(f'load i64, ptr {self.pending[depth]}')}, {elements}")
                 full = self.raw(f"icmp sge i64 {pending}, {CHUNK}")
                 self.line(f"store i64 {self.raw(f'select i1 {full}, i64 0, i64 {pending}')}, ptr {self.pending[depth]}")
-            folds = [fold for fold in self.totals if self._suffix(fold) == depth]
-            self._when(full, lambda folds=folds: [self._absorb(fold) for fold in folds])
+            self._when(full, lambda depth=depth: self._absorb_at(depth))
+
+    def _absorb_at(self, depth: int) -> None:
+        for fold in self.totals:
+            if self._suffix(fold) == depth:
+                self._absorb(fold)
 
     def _absorb(self, fold: Fold) -> None:
         """Adds the accumulators to the totals and clears them."""
@@ -123,7 +132,8 @@ class KernelFolds(KernelMemory):
         del self.accumulators[fold]
         self.totals.pop(fold, None)
         rows = [self._combine_all(fold, parts[k : k + copies]) for k in range(0, len(parts), copies)]
-        for self.point, result in zip(points, self._fold_lanes(fold, rows), strict=True):
+        for point, result in zip(points, self._fold_lanes(fold, rows), strict=True):
+            self.point = point
             if self._in_memory(fold):
                 self._combine_in_memory(fold, result, None, None)
             else:
@@ -143,7 +153,7 @@ class KernelFolds(KernelMemory):
 
     def _fold_lanes(self, fold: Fold, rows: list[Value]) -> list[Value]:
         """Of each vector the lanes folded, low half with high half. Halves of two vectors are folded as one."""
-        lanes, count = rows[0].lanes, len(rows)
+        lanes = rows[0].lanes
         if not lanes:
             return rows
         while lanes > 1:
@@ -154,9 +164,9 @@ class KernelFolds(KernelMemory):
                 pairs = zip(rows[::2], rows[1::2], strict=True)
                 rows = [self._fold_halves(fold, x, y, lanes, 2 * x.lanes // lanes) for x, y in pairs]
             lanes = half
-        whole = [f"extractelement {llvm_type(row.dtype, row.lanes)} {row.name}, i32 {k}" for row in rows for k in range(row.lanes)]
-        assert len(whole) == count
-        return [Value(self.raw(one), rows[0].dtype) for one in whole]
+        kind = llvm_type(rows[0].dtype, rows[0].lanes)
+        names = [f"extractelement {kind} {row.name}, i32 {k}" for row in rows for k in range(row.lanes)]
+        return [Value(self.raw(name), rows[0].dtype) for name in names]
 
     def _fold_halves(self, fold: Fold, x: Value, y: Value, lanes: int, segments: int) -> Value:
         """x and y joined have `segments` (of which they are the first) of `lanes`: the low half of each with its high."""

@@ -13,7 +13,7 @@ from ...ir.primitive import PRIMITIVES
 from ...lowering.kernel import Fold, Instruction
 from ..scalar import BOOL, Value
 from .folds import CHUNK, KernelFolds
-from .memory import I64, Point
+from .frame import I64, Point
 
 MOST_SPREAD = 12  # outer values that are kept in vectors through the loop: more would fill the registers
 
@@ -89,7 +89,8 @@ class InnerLoop(KernelFolds):
         """A vector of each of `points`: together where the rows are folded, else each for itself."""
         if self.kernel.rank > 1 and fold.axes >> (self.kernel.rank - 2) & 1:
             points, values = points[:1], [self._combine_all(fold, values)]
-        for row, (self.point, value) in enumerate(zip(points, values, strict=True)):
+        for row, (point, value) in enumerate(zip(points, values, strict=True)):
+            self.point = point
             if fold in self.accumulators:
                 self._combine_into(self.accumulators[fold][row * self.lanes.copies + copy], fold, value, mask)
             elif self._in_memory(fold):

@@ -34,8 +34,9 @@ def choose_lanes(kernel: Kernel, target: Target, columns: Columns | None) -> Lan
     inner = 1 << (kernel.rank - 1) if kernel.rank else 0
     cost = inner_cost(kernel)
     # Along an axis of the indices, two lanes may add to one element: they do one by one.
-    conflicts = any(store.indices and kernel.arrays[store.slot].pattern[-1:] == (ABSENT,) for store in kernel.stores)
-    if kernel.rank == 0 or (conflicts and cost <= CHEAP):
+    conflicts = [s.indices for s in kernel.stores if s.indices and kernel.arrays[s.slot].pattern[-1:] == (ABSENT,)]
+    moving = all(any(kernel.body[index].axes & inner for index in indices) for indices in conflicts)
+    if kernel.rank == 0 or (conflicts and (cost <= CHEAP or not moving)):
         return Lanes(0, 1, True)
     widest = max([step.dtype.itemsize for step in kernel.body if step.axes & inner] or [8])
     width = target.vector_bytes // widest
@@ -45,7 +46,8 @@ def choose_lanes(kernel: Kernel, target: Target, columns: Columns | None) -> Lan
     cheap = cost <= CHEAP and not strided  # strided accesses are much code each: they are not copied
     rows = _rows_at_once(kernel, cost, columns) if cheap else 1
     if any(fold.axes & inner for fold in kernel.folds):
-        lanes = (256 if cheap and kernel.rank == 1 else 64) // widest
+        alone = kernel.rank == 1
+        lanes = (256 if cheap and alone else 128 if kernel.fastmath and alone and cost <= 40 else 64) // widest
         width = min(width, lanes)
         return Lanes(width, max(1, lanes // width), cost <= 40, cheap and not kernel.stores, rows)
     copies = 1 if rows > 1 or strided else 4 if cost <= 8 else 2 if cost <= 24 else 1

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from ...lowering.kernel import STRIDED, UNIT, Fold
 from .columns import ColumnFolds
-from .memory import Point, memory_type
+from .frame import Point
+from .memory import memory_type
 
 BAD_INDEX = 1
 
