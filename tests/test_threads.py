@@ -424,7 +424,7 @@ for _ in range(3):
 time.sleep(0.05)
 {end}
 """
-    for _ in range(3):
+    for _ in range(2):
         run_script(text, tmp_path, JITGRAD_THREADS="3")
 
 

@@ -85,17 +85,14 @@ def _words(pointer: str, **words: int) -> str:
 def _reset() -> str:
     return f"""
 define void @{RESET_SYMBOL}() {{
-  store [{_FIRST_JOB} x i64] zeroinitializer, ptr @jg.pool
-  br label %job
-job:
-  %k = phi i64 [ 0, %0 ], [ %next, %job ]
-  %offset = mul i64 %k, {_JOB}
-  %at = add i64 %offset, {_FIRST_JOB}
-  %jobp = getelementptr i64, ptr @jg.pool, i64 %at
-  store [{_JOB} x i64] zeroinitializer, ptr %jobp
+  br label %clear
+clear:
+  %k = phi i64 [ 0, %0 ], [ %next, %clear ]
+  %word = getelementptr i64, ptr @jg.pool, i64 %k
+  store i64 0, ptr %word
   %next = add i64 %k, 1
-  %more = icmp slt i64 %next, {JOBS}
-  br i1 %more, label %job, label %rest
+  %more = icmp slt i64 %next, {_FIRST_JOB + JOBS * _JOB}
+  br i1 %more, label %clear, label %rest
 rest:
   call i32 @pthread_mutex_init(ptr {_pool(_MUTEX)}, ptr null)
   call i32 @pthread_cond_init(ptr {_pool(_NEWS)}, ptr null)
