@@ -93,7 +93,7 @@ def test_values_are_freed_when_last_used(monkeypatch):
         return result
 
     monkeypatch.setattr(interpret, "_evaluate", watched)
-    run(Graph((x,), (node,)), [np.ones(1000)])
+    run(Graph((x,), (node,)), [np.ones(10_000)])
     assert most[0] <= 3
 
 

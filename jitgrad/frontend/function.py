@@ -12,8 +12,8 @@ import numpy as np
 from .. import tree
 from ..errors import UsageError
 from ..ir.aval import Aval
-from ..ir.graph import Graph, is_input, substitute
-from ..ir.node import Interning, Node, fresh_input, full, scope
+from ..ir.graph import Graph, substitute
+from ..ir.node import INPUT, Interning, Node, fresh_input, full, scope
 from .array import Array
 from .calls import listening
 from .captures import Watcher
@@ -132,7 +132,7 @@ def _finish(trace: Trace, watcher: Watcher, arguments: list, outputs: list, outp
     graph = Graph(tuple(arguments), tuple(substitute(outputs, constants) if constants else outputs))
     used = set(graph.nodes)
     read = [c for c in trace.captured if c.node in used]
-    graph = Graph((*arguments, *(c.node for c in read)), graph.outputs)
+    graph = graph.with_inputs((*arguments, *(c.node for c in read)))
     _check_leaks(graph)
     arrays = tuple(_now_or_then(c, outside) for c in read)
     guards = Guards(watcher.watch, arrays, _exact(trace, watcher, outside))
@@ -196,6 +196,6 @@ def _is_from_nothing(array: np.ndarray, makers: set[str]) -> bool:
 def _check_leaks(graph: Graph) -> None:
     """Refuses values of traces that have ended."""
     known = set(graph.inputs)
-    foreign = {node for node in graph.nodes if is_input(node) and node not in known}
+    foreign = {node for node in graph.nodes if node.primitive is INPUT and node not in known}
     if foreign:
         refuse_foreign(graph.outputs, foreign)

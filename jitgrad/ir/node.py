@@ -155,7 +155,7 @@ def _leaf_aval(*, value=None, aval=None, **_):
 
 
 INPUT = Primitive("input", reference=lambda **_: None, aval=_leaf_aval, code=Leaf())
-CONSTANT = Primitive("constant", reference=lambda value, **_: value, aval=_leaf_aval, code=Leaf())
+CONSTANT = Primitive("constant", reference=lambda value: value, aval=_leaf_aval, code=Leaf())
 from .primitive import PRIMITIVES as _PRIMITIVES  # noqa: E402  (after the two leaves are declared)
 
 

@@ -59,11 +59,11 @@ class Runner:
             return self.executable or self._chosen()
 
     def _chosen(self):
-        if self.tier == "interpret" or not _has_native_code(self.graph):
-            self.executable = self.interpret
-        elif self.tier == "auto" and self.asked < interpreted_calls(self.graph):
+        if self.tier == "auto" and self.asked < interpreted_calls(self.graph):
             self.asked += 1
             return self.interpret
+        if self.tier == "interpret" or not _has_native_code(self.graph):
+            self.executable = self.interpret
         else:
             self.executable = self._compile()
             self.nodes = None
@@ -94,7 +94,7 @@ def interpreted_calls(graph: Graph) -> int:
 
 def work(graph: Graph) -> int:
     """Elements that the graph computes, over all nodes."""
-    return sum(max(1, node.aval.size) for node in graph.nodes)
+    return sum([node.aval.size or 1 for node in graph.nodes])
 
 
 def _has_native_code(graph: Graph) -> bool:
