@@ -139,14 +139,16 @@ class Pullback:
         aval = self._backward.output_avals[k]
         if isinstance(leaf, (int, float)) and aval.shape == ():
             return np.asarray(leaf, aval.dtype)
-        name = tree.leaf_names(self._backward.output, "cotangents")[k]
         if not isinstance(leaf, (np.ndarray, np.generic)):
-            raise UsageTypeError(f"{name} is a {type(leaf).__name__}, not an array")
+            raise UsageTypeError(f"{self._name_of(k)} is a {type(leaf).__name__}, not an array")
         if leaf.shape != aval.shape:
-            raise UsageValueError(f"{name} has shape {leaf.shape} where {aval.shape} is needed")
+            raise UsageValueError(f"{self._name_of(k)} has shape {leaf.shape} where {aval.shape} is needed")
         if leaf.dtype != aval.dtype:
-            raise UsageTypeError(f"{name} has dtype {leaf.dtype} where {aval.dtype} is needed")
+            raise UsageTypeError(f"{self._name_of(k)} has dtype {leaf.dtype} where {aval.dtype} is needed")
         return np.require(np.asarray(leaf), aval.dtype, ["C", "A"])
+
+    def _name_of(self, k: int) -> str:
+        return tree.leaf_names(self._backward.output, "cotangents")[k]
 
     def __repr__(self) -> str:
         return f"<pullback of {self.name}>"
