@@ -9,7 +9,6 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from functools import partial
 from types import FrameType
 from typing import NamedTuple
 
@@ -39,7 +38,16 @@ class Location(NamedTuple):
         return linecache.getline(self.file, self.line).strip()
 
 
-_location = partial(tuple.__new__, Location)  # without the Python function that a named tuple's constructor is
+_latest = Location("", 0)
+
+
+def _at(file: str, line: int) -> Location:
+    """The location: the same object as before where several nodes in a row come from one line."""
+    global _latest
+    latest = _latest
+    if latest.line != line or latest.file is not file:
+        latest = _latest = Location(file, line)
+    return latest
 
 
 def user_location(depth: int = 1) -> Location | None:
@@ -49,7 +57,7 @@ def user_location(depth: int = 1) -> Location | None:
         file = frame.f_code.co_filename
         if file not in _skipped_files:
             if not file.startswith(_SKIPPED):
-                return _location((file, frame.f_lineno))
+                return _at(file, frame.f_lineno)
             _skipped_files.add(file)
         frame = frame.f_back
     return None

@@ -15,7 +15,7 @@ from ..frontend.function import Output
 from ..frontend.trace import capture, current
 from ..ir.aval import Aval
 from ..ir.graph import Graph, depends_on, is_input, substitute, topological
-from ..ir.node import Node, fresh_input, scope
+from ..ir.node import Node, fresh_input
 from ..ir.primitive import Index, View
 from ..runtime.program import Runner
 from .function import Function
@@ -71,7 +71,7 @@ def split(run: Reverse, tier: str) -> tuple[list[Node], Backward]:
     distinct = {node: k for k, node in enumerate(dict.fromkeys(outputs))}
     places = tuple(distinct[node] for node in outputs)
     graph = Graph((*inputs, *cotangents.values()), tuple(distinct))
-    runner = Runner(graph, [None] * len(graph.inputs), tier, scope())
+    runner = Runner(graph, [None] * len(graph.inputs), tier)
     avals = tuple(node.aval for node in run.outputs)
     primals = Output(run.primals.structure, places, (None,) * len(places))
     return residuals, Backward(graph, runner, run.structure, avals, primals, used)

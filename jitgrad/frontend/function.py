@@ -13,7 +13,7 @@ from .. import tree
 from ..errors import UsageError
 from ..ir.aval import Aval
 from ..ir.graph import Graph, substitute
-from ..ir.node import INPUT, Interning, Node, fresh_input, full, scope
+from ..ir.node import INPUT, Node, fresh_input, full
 from .array import Array
 from .calls import listening
 from .captures import Watcher
@@ -68,7 +68,6 @@ class Traced:
     graph: Graph
     guards: Guards
     output: Output
-    nodes: Interning
     repeatable: bool
 
 
@@ -136,7 +135,7 @@ def _finish(trace: Trace, watcher: Watcher, arguments: list, outputs: list, outp
     _check_leaks(graph)
     arrays = tuple(_now_or_then(c, outside) for c in read)
     guards = Guards(watcher.watch, arrays, _exact(trace, watcher, outside))
-    return Traced(graph, guards, output, scope(), watcher.is_repeatable())
+    return Traced(graph, guards, output, watcher.is_repeatable())
 
 
 def _is_uniform(array: np.ndarray) -> bool:

@@ -15,7 +15,7 @@ from ..frontend.function import Output, Traced
 from ..frontend.guards import Guards
 from ..ir import interpret
 from ..ir.graph import Graph
-from ..ir.node import Interning, interning
+from ..ir.node import interning
 from .compile import compile_graph
 from .executable import Executable
 from .signature import Signature, layout_of
@@ -35,11 +35,10 @@ _NATIVE_ITEMSIZE = 8  # longdouble has no native code
 class Runner:
     """Computes a graph's outputs: by the interpreter at first, if the tier says so, then by compiled code."""
 
-    __slots__ = ("graph", "layouts", "tier", "nodes", "executable", "asked", "_lock")
+    __slots__ = ("graph", "layouts", "tier", "executable", "asked", "_lock")
 
-    def __init__(self, graph: Graph, layouts: Sequence, tier: str, nodes: Interning | None):
+    def __init__(self, graph: Graph, layouts: Sequence, tier: str):
         self.graph, self.layouts, self.tier = graph, tuple(layouts), tier
-        self.nodes = None if tier == "interpret" else nodes  # a later compilation goes on with the same nodes
         self.executable: Any = None
         self.asked = 0  # calls that the interpreter has answered
         self._lock = threading.Lock()
@@ -66,13 +65,12 @@ class Runner:
             self.executable = self.interpret
         else:
             self.executable = self._compile()
-            self.nodes = None
         return self.executable
 
     def _compile(self):
         layouts = None if all(layout is None for layout in self.layouts) else self.layouts
         try:
-            with interning(self.nodes):
+            with interning(self.graph.nodes):
                 return compile_graph(self.graph, layouts)
         except Limitation:
             if self.tier == "compile":
@@ -115,7 +113,7 @@ class Program:
 
     def __init__(self, traced: Traced, call: Signature, plain: tuple | None, options: Options, tier: str):
         layouts = (*call.layouts, *(layout_of(array) for array in traced.guards.ready_arrays()))
-        self.runner = Runner(traced.graph, layouts, tier, traced.nodes)
+        self.runner = Runner(traced.graph, layouts, tier)
         self.guards: Guards = traced.guards
         self.output: Output = traced.output
         self.options, self.plain = options, plain
