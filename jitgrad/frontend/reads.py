@@ -11,6 +11,7 @@ import functools
 import opcode
 import sys
 from dataclasses import dataclass
+from itertools import compress
 from types import CodeType
 
 
@@ -50,7 +51,7 @@ _ATTRIBUTE = _opcodes("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR")
 _LOCAL = _opcodes("LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW")
 _CALL = _opcodes(*[name for name in dis.opmap if name.startswith("CALL")])
 _BRANCH = _opcodes(*[name for name in dis.opmap if "JUMP" in name and "_IF_" in name])
-_SLICE, _CACHE, _EXTENDED = dis.opmap["BUILD_SLICE"], dis.opmap["CACHE"], dis.opmap["EXTENDED_ARG"]
+_SLICE, _EXTENDED = dis.opmap["BUILD_SLICE"], dis.opmap["EXTENDED_ARG"]
 # Arguments are places in co_names, above some bits that are flags.
 _FLAG_BITS = {"LOAD_GLOBAL": 1} | ({"LOAD_ATTR": 1, "LOAD_SUPER_ATTR": 2} if sys.version_info >= (3, 12) else {})
 _NAMED = {code: _FLAG_BITS.get(dis.opname[code], 0) for code in _GLOBAL | _ATTRIBUTE}
@@ -63,11 +64,10 @@ SUBSCRIPTION = dis.opmap.get("BINARY_SUBSCR", 256)
 def instructions_of(code: CodeType) -> list[Instruction]:
     """What `code` does. Names of cells are left out."""
     found: list[Instruction] = []
-    raw, names, variables = code.co_code, code.co_names, code.co_varnames
+    names, variables = code.co_names, code.co_varnames
+    operations, arguments = code.co_code[::2], code.co_code[1::2]
     extension = 0
-    for operation, argument in zip(raw[::2], raw[1::2], strict=True):
-        if operation == _CACHE:
-            continue
+    for operation, argument in compress(zip(operations, arguments, strict=True), operations):  # without caches, which are 0
         if extension:
             argument |= extension
             extension = 0

@@ -39,8 +39,9 @@ def run(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     dying = _last_uses(graph) if sum([node.aval.size for node in graph.nodes]) > _KEPT_ELEMENTS else {}
     with np.errstate(all="ignore"):
         for node in graph.nodes:
-            if node not in values:
-                values[node] = _evaluate(node, [values[operand] for operand in node.operands])
+            if node in values:
+                continue
+            values[node] = _evaluate(node, [values[operand] for operand in node.operands])
             if dying:
                 for operand in dying.get(node, ()):
                     del values[operand]

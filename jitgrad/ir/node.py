@@ -41,16 +41,16 @@ class Node:
     # Arithmetic for derivative rules: equal avals on both sides, or a Python number, which takes the node's aval.
     # The primitives are found by name, as the operations are declared above this layer.
     def __add__(self, other):
-        return call("add", self, other if type(other) is Node else like(self, other))
+        return apply(_PRIMITIVES["add"], self, other if type(other) is Node else like(self, other))
 
     def __sub__(self, other):
-        return call("subtract", self, other if type(other) is Node else like(self, other))
+        return apply(_PRIMITIVES["subtract"], self, other if type(other) is Node else like(self, other))
 
     def __mul__(self, other):
-        return call("multiply", self, other if type(other) is Node else like(self, other))
+        return apply(_PRIMITIVES["multiply"], self, other if type(other) is Node else like(self, other))
 
     def __truediv__(self, other):
-        return call("divide", self, other if type(other) is Node else like(self, other))
+        return apply(_PRIMITIVES["divide"], self, other if type(other) is Node else like(self, other))
 
     def __radd__(self, other):
         return call("add", like(self, other), self)
@@ -68,16 +68,16 @@ class Node:
         return call("negative", self)
 
     def __lt__(self, other):
-        return call("less", self, other if type(other) is Node else like(self, other))
+        return apply(_PRIMITIVES["less"], self, other if type(other) is Node else like(self, other))
 
     def __le__(self, other):
-        return call("less_equal", self, other if type(other) is Node else like(self, other))
+        return apply(_PRIMITIVES["less_equal"], self, other if type(other) is Node else like(self, other))
 
     def __gt__(self, other):
-        return call("greater", self, other if type(other) is Node else like(self, other))
+        return apply(_PRIMITIVES["greater"], self, other if type(other) is Node else like(self, other))
 
     def __ge__(self, other):
-        return call("greater_equal", self, other if type(other) is Node else like(self, other))
+        return apply(_PRIMITIVES["greater_equal"], self, other if type(other) is Node else like(self, other))
 
 
 class Interning:

@@ -157,11 +157,12 @@ def _decided(node: Node, facts: dict[Node, bool]) -> tuple[bool, list[Node]]:
             return True, []
         if name != "select" and isinstance(primitive.code, Scalar):
             return False, []
-    answers, missing = [], []
-    for operand in _sources(node):
-        answer = facts.get(operand)
-        (answers if answer is not None else missing).append(answer if answer is not None else operand)
-    return (all if name in _ALL else any)(answers), missing
+    sources = _sources(node)
+    missing = [operand for operand in sources if operand not in facts]
+    if missing:
+        return False, missing
+    answers = [facts[operand] for operand in sources]
+    return all(answers) if name in _ALL else True in answers, missing
 
 
 def _is_zero(node: Node) -> bool:

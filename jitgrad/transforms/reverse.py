@@ -51,7 +51,7 @@ def pullback(
 
 
 def _accumulate(total: dict[Node, Node], node: Node, share: Node) -> None:
-    assert share.aval == node.aval, (node, share)
+    assert share.aval is node.aval or share.aval == node.aval, (node, share)
     present = total.get(node)
     total[node] = share if present is None else present + share
 
