@@ -59,14 +59,13 @@ def unwatched(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def quiet(*args, **kwargs):
-        hook = sys.gettrace()
-        if hook is None or getattr(hook, "__code__", None) is not _hook_code:
+        if sys.gettrace() is not _hook:
             return function(*args, **kwargs)
         sys.settrace(None)
         try:
             return function(*args, **kwargs)
         finally:
-            sys.settrace(hook)
+            sys.settrace(_hook)
 
     return quiet
 
@@ -92,9 +91,6 @@ def _hook(frame, event, argument):
         listener = _listener.get()
         if listener is not None:
             listener(frame.f_code, frame.f_globals)
-
-
-_hook_code = _hook.__code__
 
 
 def _chained_hook(previous: Callable) -> Callable:

@@ -51,16 +51,16 @@ def topological(roots: Iterable[Node]) -> list[Node]:
     """All nodes under `roots`, operands before their users, in a reproducible order."""
     done: dict[Node, None] = {}
     for root in roots:
-        stack = [root]
-        while stack:
-            node = stack[-1]
-            waiting = [operand for operand in node.operands if operand not in done]
-            if waiting:  # seen again, and done, when they are
-                waiting.reverse()
-                stack += waiting
+        path = [] if root in done else [(root, iter(root.operands))]  # with the operands that are still to be looked at
+        while path:
+            node, operands = path[-1]
+            for operand in operands:
+                if operand not in done:
+                    path.append((operand, iter(operand.operands)))
+                    break
             else:
                 done[node] = None
-                stack.pop()
+                path.pop()
     return list(done)
 
 

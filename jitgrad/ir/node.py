@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
+from operator import attrgetter
 
 import numpy as np
 
@@ -136,6 +137,9 @@ def blamed_on(where: Location | None):
         current.where = outer
 
 
+_aval_of = attrgetter("aval")
+
+
 def apply(primitive: Primitive, *operands: Node, **params) -> Node:
     """The node of `primitive` on `operands`: the one there is, or a new one.
 
@@ -145,7 +149,7 @@ def apply(primitive: Primitive, *operands: Node, **params) -> Node:
     key = (primitive, operands, *params.values()) if params else (primitive, operands)
     node = current.table.get(key)
     if node is None:
-        aval = primitive.aval(*[operand.aval for operand in operands], **params)
+        aval = primitive.aval(*map(_aval_of, operands), **params)
         node = Node(primitive, operands, params or _NO_PARAMS, aval, current.where or user_location(2))
         current.table[key] = node
     return node

@@ -26,10 +26,11 @@ from ..ir.primitive import Primitive, Samples, Scalar
 
 
 def _reference(x: np.ndarray, y: np.ndarray, *, both: int) -> np.ndarray:
-    flows = x != 0
+    flows = x.astype(bool)
     if both:
-        flows = flows & (y != 0)
-    return np.where(flows, x * y, np.zeros((), x.dtype))
+        flows = flows & y.astype(bool)
+    out = np.zeros(x.shape, x.dtype)
+    return np.multiply(x, y, out, where=flows)
 
 
 def _aval(x: Aval, y: Aval, *, both: int) -> Aval:
