@@ -17,6 +17,9 @@ from contextvars import ContextVar
 from types import CodeType
 from typing import Any
 
+from ..errors import user_location
+from ..ir.node import _scope
+
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARIES = tuple(
     {_PACKAGE} | {sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}
@@ -68,6 +71,31 @@ def unwatched(function: Callable) -> Callable:
             sys.settrace(_hook)
 
     return quiet
+
+
+def operation(function: Callable) -> Callable:
+    """`function`, which the user's code calls in order to compute with traced arrays, and which calls none of the user's.
+
+    The nodes that it makes are said to come from the line that calls it, found once for all of them.
+    """
+
+    @functools.wraps(function)
+    def located(*args, **kwargs):
+        scope = _scope.get()
+        if scope is None or scope.where is not None:  # no trace to speak of; a part of another operation
+            return function(*args, **kwargs)
+        scope.where = user_location(2)
+        hooked = sys.gettrace() is _hook
+        if hooked:
+            sys.settrace(None)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            scope.where = None
+            if hooked:
+                sys.settrace(_hook)
+
+    return located
 
 
 def _start_tracing() -> Callable[[], None]:

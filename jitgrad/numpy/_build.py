@@ -16,7 +16,7 @@ import numpy as np
 from .. import ops
 from ..errors import Limitation, UsageIndexError, UsageTypeError, UsageValueError
 from ..frontend.array import Array
-from ..frontend.calls import unwatched
+from ..frontend.calls import operation
 from ..frontend.convert import as_array, broadcast_shapes, kind_of, promote_dtypes, spread_number
 from ..frontend.convert import contains_traced as holds_traced
 from ..frontend.convert import result_dtype as dtype_of_kinds
@@ -53,7 +53,7 @@ def implementation(*functions: Callable | None, calls_back: bool = False) -> Cal
         def on_arrays(*args, **kwargs):
             return wrap(body(*args, **kwargs))
 
-        on_arrays = functools.wraps(body)(on_arrays if calls_back else unwatched(on_arrays))
+        on_arrays = functools.wraps(body)(on_arrays if calls_back else operation(on_arrays))
         implements(*dict.fromkeys(function for function in functions if function is not None))(on_arrays)
         return body
 
