@@ -45,12 +45,19 @@ class Output:
 
     def build(self, arrays: Sequence) -> Any:
         """The function's result, `arrays` being its traced leaves."""
+        if self.in_order:
+            return tree.unflatten(self.structure, arrays)
         leaves = [
             value if place is None else arrays[place] for place, value in zip(self.places, self.values, strict=True)
         ]
         for k in self.repeated:
             leaves[k] = leaves[k].copy()
         return tree.unflatten(self.structure, leaves)
+
+    @cached_property
+    def in_order(self) -> bool:
+        """Whether the leaves are the outputs, one by one."""
+        return self.places == tuple(range(len(self.places)))
 
     @cached_property
     def repeated(self) -> tuple[int, ...]:

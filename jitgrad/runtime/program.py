@@ -108,7 +108,7 @@ class Program:
 
     __slots__ = (
         "guards", "runner", "output", "options", "plain", "scalars", "single", "repeatable",
-        "native", "structure", "kinds", "unguarded", "direct", "settled",
+        "native", "structure", "read", "kinds", "unguarded", "direct", "settled",
     )  # fmt: skip
 
     def __init__(self, traced: Traced, call: Signature, plain: tuple | None, options: Options, tier: str):
@@ -122,6 +122,7 @@ class Program:
         self.single = traced.output.places == (0,) and traced.output.structure.is_leaf()
         self.native: Any = None
         self.structure, self.kinds = call.structure, call.kinds
+        self.read: tree.Reader | None = None  # of the positional arguments
         self.unguarded = traced.guards.are_none()
         self.direct = self.single or is_flat_tuple(traced.output)
         self.settled = call.kinds is None
@@ -133,9 +134,10 @@ class Program:
             return NotImplemented
         leaves: Sequence = args
         if self.plain is None or kwargs:
-            leaves, structure = tree.flatten((args, kwargs))
-            if structure != self.structure:
+            found = self._leaves(args, kwargs)
+            if found is None:
                 return NotImplemented
+            leaves = found
         if self.unguarded:
             result = native(*leaves)
         else:
@@ -147,6 +149,14 @@ class Program:
             return result
         return self.output.build(result if len(self.runner.graph.outputs) > 1 else (result,))
 
+    def _leaves(self, args: tuple, kwargs: dict) -> list | None:
+        """The leaves of arguments in the containers that the program was made for; None for others."""
+        leaves: list = []
+        if self.read is not None and not kwargs:
+            return leaves if self.read(args, leaves) else None
+        leaves, structure = tree.flatten((args, kwargs))
+        return leaves if structure == self.structure else None
+
     def _settle(self) -> None:
         """Makes the native function, once there is compiled code and everything lies in C order."""
         runner = self.runner
@@ -155,6 +165,8 @@ class Program:
         self.settled = True
         captured = len(runner.graph.inputs) - len(self.kinds)
         if runner.graph.outputs and all(layout is None for layout in runner.layouts):
+            positional, keywords = self.structure.children()
+            self.read = tree.reader(positional) if keywords.num_children == 0 else None
             self.native = runner.executable.native([*self.kinds, *[np.ndarray] * captured])
 
     def match(self, args: tuple) -> list | None:
