@@ -1,12 +1,13 @@
 """The catalogue: every row of the benchmark, one module per family."""
 from __future__ import annotations
 
-from bench.rows import call, compile, elementwise, mlp, newsize, reduction, regression, second, start
+from bench.rows import call, compile, elementwise, mlp, newsize, once, reduction, regression, second, start
 from bench.rows.row import AnyRow
 
 ROWS: tuple[AnyRow, ...] = (
     *call.ROWS,
     *compile.ROWS,
+    *once.ROWS,
     *start.ROWS,
     *newsize.ROWS,
     *elementwise.ROWS,

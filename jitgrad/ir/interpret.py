@@ -10,7 +10,6 @@ from ..errors import InternalError, UsageIndexError, UsageValueError
 from .graph import Graph
 from .node import Node
 
-
 _KEPT_ELEMENTS = 1 << 18
 """Elements, over all nodes, up to which every value is kept until the end: finding out which may go costs more."""
 
