@@ -12,6 +12,7 @@ import numpy as np
 from .. import tree
 from ..errors import UsageError
 from ..ir.aval import Aval
+from ..ir.collector import forget
 from ..ir.graph import Graph, substitute
 from ..ir.node import INPUT, Node, fresh_input, full
 from .array import Array
@@ -140,6 +141,8 @@ def _finish(trace: Trace, watcher: Watcher, arguments: list, outputs: list, outp
     read = [c for c in trace.captured if c.node in used]
     graph = graph.with_inputs((*arguments, *(c.node for c in read)))
     _check_leaks(graph)
+    forget(graph.nodes)
+    forget([node.operands for node in graph.nodes])
     arrays = tuple(_now_or_then(c, outside) for c in read)
     guards = Guards(watcher.watch, arrays, _exact(trace, watcher, outside))
     return Traced(graph, guards, output, watcher.is_repeatable())
