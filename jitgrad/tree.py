@@ -61,12 +61,12 @@ def _read_none(tree, leaves: list) -> bool:
     return tree is None
 
 
-def _container_reader(kind: type, select: Callable | None, children: list) -> Reader:
+def _container_reader(kind: Any, select: Callable | None, children: list) -> Reader:
     """Of a tuple or list, or of a dict whose values `select` gives in order."""
     count = len(children)
     only_leaves = all(child is _read_leaf for child in children)
 
-    def read(tree, leaves: list) -> bool:
+    def read(tree: Any, leaves: list) -> bool:
         if type(tree) is not kind or len(tree) != count:
             return False
         try:

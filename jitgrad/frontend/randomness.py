@@ -36,7 +36,7 @@ def random_state(generator):
     kind = type(generator)
     if isinstance(generator, _random.Random):
         if kind.__module__ == "random" and kind.__name__ == "Random":
-            return _own_bytes(generator, _random.Random), generator.gauss_next
+            return _own_bytes(generator, _random.Random), generator.gauss_next  # type: ignore[attr-defined]
         return pickle.dumps(generator.getstate())
     bits = generator._bit_generator if hasattr(generator, "_bit_generator") else generator.bit_generator
     if _is_numpys(kind) and _is_numpys(type(bits)):

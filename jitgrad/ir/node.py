@@ -198,7 +198,7 @@ def constant(value, dtype) -> Node:
     return node
 
 
-def _constant_key(scalar: np.generic) -> tuple:
+def _constant_key(scalar) -> tuple:
     return CONSTANT, scalar.dtype, bits_of(scalar)
 
 
