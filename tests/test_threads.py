@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -69,6 +70,50 @@ def test_what_is_private_lies_apart(monkeypatch):
         assert (slot.slot == plan.private_slot) == (node in private)
 
 
+def layers(x, w):
+    return np.sum(np.tanh(x @ w) ** 2)
+
+
+def test_matrix_products_have_scratch_for_each_thread(monkeypatch):
+    cut_finely(monkeypatch, 20_000)
+    x, w = some((700, 64)), some((64, 40), 1)
+    results = []
+    for count in COUNTS:
+        function = jitgrad.jit(jitgrad.grad(layers, argnums=(0, 1)), threads=count)
+        results += [function(x, w) for _ in range(10)]
+    plan = executable_of(function).plan
+    inside = [plan.scratch[k] for sweep in plan.sweeps for k in range(sweep.start, sweep.stop)]
+    assert any(0 <= place < plan.private_bytes for place in inside)
+    for gradients in results[1:]:
+        for gradient, expected in zip(gradients, results[0], strict=True):
+            np.testing.assert_array_equal(gradient, expected)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the mode is set in a way of this processor")
+def test_workers_round_as_their_caller_does(monkeypatch):
+    """A library built with -ffast-math may have switched subnormal numbers off, in one thread."""
+    cut_finely(monkeypatch)
+    source = """
+declare void @llvm.x86.sse.ldmxcsr(ptr)
+define void @set_mode(i32 %mode) {
+  %at = alloca i32
+  store i32 %mode, ptr %at
+  call void @llvm.x86.sse.ldmxcsr(ptr %at)
+  ret void
+}"""
+    code = machine.compile_text(source, ["set_mode"])
+    set_mode = ctypes.CFUNCTYPE(None, ctypes.c_int32)(code.addresses["set_mode"])
+    x = np.full((400, 50), 1e-310)
+    function = jitgrad.jit(lambda x: np.abs(x) * 0.5, threads=3)
+    assert np.all(function(x) == 5e-311) and executable_of(function).threads == 3
+    for _ in range(50):
+        set_mode(0x9FC0)  # flush to zero, denormals are zero
+        flushed = function(x)
+        set_mode(0x1F80)
+        assert not flushed.any()
+        assert function(x).all()
+
+
 def test_several_python_threads_on_one_function_and_on_several(monkeypatch):
     cut_finely(monkeypatch)
     x, y = some((2, 130, 64))
@@ -108,8 +153,7 @@ def test_called_from_njit(monkeypatch):
     numba = pytest.importorskip("numba")
     cut_finely(monkeypatch)
     x, y = some((2, 130, 64))
-    with jitgrad.config(threads=3):
-        slope = jitgrad.to_numba(jitgrad.grad(PROGRAMS[1]), x, y)
+    slope = jitgrad.to_numba(jitgrad.grad(PROGRAMS[1], threads=3), x, y)
 
     @numba.njit
     def total(x, y):
@@ -380,7 +424,7 @@ for _ in range(3):
 time.sleep(0.05)
 {end}
 """
-    for _ in range(3):
+    for _ in range(2):
         run_script(text, tmp_path, JITGRAD_THREADS="3")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import Limitation, UsageTypeError
 from ..runtime.executable import Executable
 from ..runtime.numba_bridge import njit_function
-from .function import Jit
+from .function import Function, Jit
 
 
 def to_numba(function: Callable, *examples) -> Callable:
@@ -37,7 +37,7 @@ def to_numba(function: Callable, *examples) -> Callable:
     >>> descend(np.array([1.0, 0.5, 0.0])).round(3)
     array([0.222, 0.188, 0.   ])
     """
-    compiled = Jit(function, (), (), "compile")
+    compiled = Jit(function, (), (), "compile", function.threads if isinstance(function, Function) else None)
     for k, example in enumerate(examples):
         if type(example) not in (np.ndarray, float):
             raise UsageTypeError(f"example {k} is a {type(example).__name__}", "Pass ndarrays and floats.")

@@ -23,18 +23,13 @@ from __future__ import annotations
 import signal
 
 from .driver import PHASE_COUNT, PHASES, PIECES, PRIVATE_BYTES, PRIVATE_SLOT, SLOTS, THREADS, calls_source
+from .processor import processor_source, spins
 
 PARALLEL_SYMBOL = "jg.parallel"
 RESET_SYMBOL = "jg.pool.reset"
 
 JOBS = 64                # threads that can share work at once; another one works alone
 STACK_BYTES = 4 << 20
-_SPINS = {"x86_64": 1000, "aarch64": 20_000}  # some 10 to 40 microseconds
-_PAUSES = {
-    "x86_64": ("call void @llvm.x86.sse2.pause()", "declare void @llvm.x86.sse2.pause()"),
-    "aarch64": ("call void @llvm.aarch64.hint(i32 1)", "declare void @llvm.aarch64.hint(i32)"),
-}
-
 IMPORTED = {  # symbol -> signature
     "pthread_create": "i32 (ptr, ptr, ptr, ptr)",
     "pthread_detach": "i32 (ptr)",
@@ -55,21 +50,22 @@ IMPORTED = {  # symbol -> signature
 # The pool's words, what is written by different threads in lines of its own (two lines of 64 bytes are fetched together).
 _EPOCH, _OPEN, _USED, _STARTED, _ASKED, _SLEEPERS, _MUTEX, _NEWS, _LEFT, _FIRST_JOB = 0, 16, 17, 32, 33, 48, 64, 80, 96, 112
 # A job's words.
-_BASES, _PROGRAM, _END, _ROOM, _NEXT, _FAILED, _VISITORS, _TICKETS, _ASLEEP, _JOB = 0, 1, 2, 3, 16, 17, 32, 33, 34, 48
+_BASES, _PROGRAM, _END, _ROOM, _MODE, _NEXT, _FAILED, _VISITORS, _TICKETS, _ASLEEP, _JOB = 0, 1, 2, 3, 4, 16, 17, 32, 33, 34, 48
 
 
 def pool_source(triple: str) -> str:
     """`i64 jg.parallel(bases, program)`, which is what the driver calls, and `void jg.pool.reset()`."""
-    architecture = triple.partition("-")[0].replace("arm64", "aarch64")
-    pause, declaration = _PAUSES.get(architecture, ("", ""))
-    declarations = [declaration, "declare i64 @llvm.cttz.i64(i64, i1)", "declare i64 @llvm.smin.i64(i64, i64)"]
+    declarations = [
+        processor_source(triple),
+        "declare i64 @llvm.cttz.i64(i64, i1)",
+        "declare i64 @llvm.smin.i64(i64, i64)",
+    ]
     for name, signature in IMPORTED.items():
         result, arguments = signature.split(" ", 1)
         declarations.append(f"declare {result} @{name}{arguments}")
-    spin = f"  {pause}\n" if pause else ""
     functions = (_calls(), _start(), _wake(), _take(), _help(), _visit(), _look(), _worker(), _settle(), _phase(), _parallel())
     text = "\n".join([*declarations, _globals(), _reset(), *functions])
-    return text.replace("  <pause>\n", spin).replace("<spins>", str(_SPINS.get(architecture, 2000)))
+    return text.replace("<spins>", str(spins(triple)))
 
 
 def _globals() -> str:
@@ -89,17 +85,14 @@ def _words(pointer: str, **words: int) -> str:
 def _reset() -> str:
     return f"""
 define void @{RESET_SYMBOL}() {{
-  store [{_FIRST_JOB} x i64] zeroinitializer, ptr @jg.pool
-  br label %job
-job:
-  %k = phi i64 [ 0, %0 ], [ %next, %job ]
-  %offset = mul i64 %k, {_JOB}
-  %at = add i64 %offset, {_FIRST_JOB}
-  %jobp = getelementptr i64, ptr @jg.pool, i64 %at
-  store [{_JOB} x i64] zeroinitializer, ptr %jobp
+  br label %clear
+clear:
+  %k = phi i64 [ 0, %0 ], [ %next, %clear ]
+  %word = getelementptr i64, ptr @jg.pool, i64 %k
+  store i64 0, ptr %word
   %next = add i64 %k, 1
-  %more = icmp slt i64 %next, {JOBS}
-  br i1 %more, label %job, label %rest
+  %more = icmp slt i64 %next, {_FIRST_JOB + JOBS * _JOB}
+  br i1 %more, label %clear, label %rest
 rest:
   call i32 @pthread_mutex_init(ptr {_pool(_MUTEX)}, ptr null)
   call i32 @pthread_cond_init(ptr {_pool(_NEWS)}, ptr null)
@@ -243,10 +236,12 @@ done:
 
 
 def _help() -> str:
-    """A worker's part in a job, with base addresses of its own: its private memory is the one of this number."""
+    """A worker's part in a job: in the floating-point mode of the job's owner, with base addresses of its own, as its
+    private memory is the one of this number."""
     return f"""
 define internal void @jg.help(ptr %job, i64 %number) noinline {{
-{_words("job", basesp=_BASES, programp=_PROGRAM)}
+{_words("job", basesp=_BASES, programp=_PROGRAM, modep=_MODE)}
+  call void @jg.set_mode(ptr %modep)
   %bases = load ptr, ptr %basesp
   %program = load ptr, ptr %programp
 {_words("program", slotsp=SLOTS, privatep=PRIVATE_SLOT, bytesp=PRIVATE_BYTES)}
@@ -362,7 +357,7 @@ spin:
   %same = icmp eq i64 %now, %seen
   br i1 %same, label %quiet, label %look
 quiet:
-  <pause>
+  call void @jg.pause()
   %next = add i64 %k, 1
   %more = icmp slt i64 %next, <spins>
   br i1 %more, label %spin, label %sleep
@@ -396,7 +391,7 @@ spin:
   %some = icmp ne i64 %inside, 0
   br i1 %some, label %busy, label %done
 busy:
-  <pause>
+  call void @jg.pause()
   %next = add i64 %k, 1
   %more = icmp slt i64 %next, <spins>
   br i1 %more, label %spin, label %sleep
@@ -457,12 +452,14 @@ fill:
   %offset = mul i64 %bit, {_JOB}
   %at = add i64 %offset, {_FIRST_JOB}
   %job = getelementptr i64, ptr @jg.pool, i64 %at
-{_words("job", basesp=_BASES, programp=_PROGRAM, endp=_END, roomp=_ROOM, nextp=_NEXT, failedp=_FAILED, ticketsp=_TICKETS)}
+{_words("job", basesp=_BASES, programp=_PROGRAM, endp=_END, roomp=_ROOM, modep=_MODE)}
+{_words("job", nextp=_NEXT, failedp=_FAILED, ticketsp=_TICKETS)}
   %count = sub i64 %end, %first
   %most = call i64 @llvm.smin.i64(i64 %count, i64 %threads)
   %room = sub i64 %most, 1
   store ptr %bases, ptr %basesp
   store ptr %program, ptr %programp
+  call void @jg.get_mode(ptr %modep)
   store atomic i64 %end, ptr %endp monotonic, align 8
   store atomic i64 %room, ptr %roomp monotonic, align 8
   store atomic i64 %first, ptr %nextp monotonic, align 8
