@@ -29,7 +29,7 @@ class KernelFolds(KernelMemory):
 
     def _measure_sums(self) -> None:
         """Finds out at entry which sums are long."""
-        for depth in {self._suffix(fold) for fold in self.kernel.folds if self._is_chunked(fold)} - {self.kernel.rank}:
+        for depth in sorted({self._suffix(fold) for fold in self.kernel.folds if self._is_chunked(fold)} - {self.kernel.rank}):
             count = self.extents[depth]
             for extent in self.extents[depth + 1 :]:
                 count = self.raw(f"mul i64 {count}, {extent}")
