@@ -14,6 +14,7 @@ from llvmlite import ir
 
 from .scalar import llvm_type, math_symbol
 from .vector_math import FUNCTIONS
+from .vector_math.lanes import MathModule
 
 # The C library's names where they differ from NumPy's. Single precision has an "f" appended.
 _C_NAMES = {"power": "pow", "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2", "arcsinh": "asinh",
@@ -32,16 +33,16 @@ class Definition:
 
 
 @cache
-def definition(name: str, dtype: np.dtype, lanes: int, inline: bool) -> Definition:
-    """The definition of `math_symbol(name, dtype, lanes, inline)`."""
-    return _own(name, dtype, lanes, inline) if name in FUNCTIONS else _from_c(name, dtype, lanes, inline)
+def definition(name: str, dtype: np.dtype, lanes: int, inline: bool, scaling: bool = False) -> Definition:
+    """The definition of `math_symbol(name, dtype, lanes, inline)`; `scaling`: see `Target.scaling`."""
+    return _own(name, dtype, lanes, inline, scaling) if name in FUNCTIONS else _from_c(name, dtype, lanes, inline)
 
 
-def _own(name: str, dtype: np.dtype, lanes: int, inline: bool) -> Definition:
+def _own(name: str, dtype: np.dtype, lanes: int, inline: bool, scaling: bool) -> Definition:
     element = ir.DoubleType() if dtype.itemsize == 8 else ir.FloatType()
     kind = ir.VectorType(element, lanes) if lanes else element
     arity = 2 if name in _BINARY else 1
-    module = ir.Module()
+    module = MathModule(scaling)
     function = ir.Function(module, ir.FunctionType(kind, [kind] * arity), math_symbol(name, dtype, lanes, inline))
     if inline:
         function.linkage = "internal"

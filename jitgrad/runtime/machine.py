@@ -111,7 +111,7 @@ def _module(functions: list[str], declared: set[str], defined: list[tuple]) -> s
         texts.setdefault(symbol_of(text), text)
     definitions = []
     for key in defined:
-        found = definition(*key)
+        found = definition(*key, host().scaling)
         definitions.append(found.text)
         for symbol in found.symbols:
             _provide(symbol)

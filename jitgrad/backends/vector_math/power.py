@@ -76,10 +76,10 @@ def _positive_power(x: Lane, y: Lane) -> Lane:
     product, product_low = two_product(log_high, y)
     product_low = fma(log_low, y, product_low)
     outside = fabs(product) > 800.0
-    high, low, k_bits = exponential.exp_parts(
+    high, low, k = exponential.exp_parts(
         exponential.clamp_exponent(product), where(outside, 0.0, product_low)
     )
-    return exponential.scale_by_power(high + low, k_bits)
+    return exponential.scale_by_power(high + low, k)
 
 
 def _positive_power_narrow(x: Lane, y: Lane) -> Lane:
