@@ -95,7 +95,8 @@ def declare_intrinsic(module: ir.Module, name: str, kind: ir.Type, arity: int) -
 
 
 class MathModule(ir.Module):
-    """A module that may use AVX-512's scaling instruction."""
+    """A module of functions on explicit lanes, as many as will ever be; `scaling`: for a processor with AVX-512's
+    scaling instruction."""
 
     def __init__(self, scaling: bool = False) -> None:
         super().__init__()
@@ -304,6 +305,14 @@ def where(condition: Lane, chosen: Number, otherwise: Number) -> Lane:
     model = next(operand for operand in (chosen, otherwise) if isinstance(operand, Lane))
     operands = (model.like(chosen).value, model.like(otherwise).value)
     return Lane(condition.builder, condition.builder.select(condition.value, *operands))
+
+
+def any_lane(condition: Lane) -> ir.Value:
+    """Whether a condition holds in some lane."""
+    if not isinstance(condition.type, ir.VectorType):
+        return condition.value
+    bits = ir.IntType(condition.type.count)
+    return condition.builder.icmp_unsigned("!=", condition.builder.bitcast(condition.value, bits), bits(0))
 
 
 def at_most(x: Lane, bound: Number) -> Lane:

@@ -1,4 +1,4 @@
-"""power, cbrt and hypot.
+"""power, rsqrt, cbrt and hypot.
 
 power: x**y = exp(y log|x|) with log|x| as a pair of about 65 good bits, because y log|x| reaches 745 and
 each of its bits before the point costs one behind it (P. W. Markstein, "IA-64 and Elementary Functions",
@@ -109,6 +109,18 @@ def _with_special_cases(x: Lane, y: Lane, positive_power: Callable[[Lane, Lane],
     undefined = (x < 0.0) & (magnitude < math.inf) & ~integral
     result = where(undefined | x.is_nan() | y.is_nan(), math.nan, result)
     return where(x.equals(1.0) | y.equals(0.0), 1.0, result)
+
+
+def rsqrt(x: Lane) -> Lane:
+    """1 / sqrt(x): the quotient r of the rounded root s, corrected by r's and s's residuals, 1 - r s and x - s**2."""
+    if x.format is FLOAT32:
+        return (1.0 / sqrt(x.widened())).narrowed()
+    tiny = x < 2.0**-900  # there the residual of the root would be lost below the normal range
+    s = sqrt(where(tiny, x * 2.0**108, x))
+    r = 1.0 / s
+    residual = fma(-s, s, where(tiny, x * 2.0**108, x)) * r
+    corrected = fma(r, fma(-r, s, 1.0) - (0.5 * r) * residual, r) * where(tiny, x.like(2.0**54), 1.0)
+    return where((x > 0.0) & (x < math.inf), corrected, r)
 
 
 def cbrt(x: Lane) -> Lane:
