@@ -1,7 +1,7 @@
 """The catalogue: every row of the benchmark, one module per family."""
 from __future__ import annotations
 
-from bench.rows import call, compile, elementwise, mlp, newsize, reduction, regression, second, start
+from bench.rows import call, compile, elementwise, math, mlp, newsize, reduction, regression, second, start
 from bench.rows.row import AnyRow
 
 ROWS: tuple[AnyRow, ...] = (
@@ -10,6 +10,7 @@ ROWS: tuple[AnyRow, ...] = (
     *start.ROWS,
     *newsize.ROWS,
     *elementwise.ROWS,
+    *math.ROWS,
     *reduction.ROWS,
     *regression.ROWS,
     *mlp.ROWS,
