@@ -21,7 +21,6 @@ import pytest
 from jitgrad.backends.math_library import BINARY, definition, symbol_of
 from jitgrad.backends.scalar import Emitter, Value, llvm_type
 from jitgrad.backends.vector_math import FUNCTIONS
-from jitgrad.ir.aval import aval_of
 from jitgrad.ir.primitive import PRIMITIVES
 
 ROOT = Path(__file__).resolve().parents[1]
