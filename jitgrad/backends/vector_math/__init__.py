@@ -1,7 +1,8 @@
 """Elementary functions as branch-free LLVM IR, on scalars (the loop vectoriser widens them) or vectors.
 
 ``FUNCTIONS[name](builder, x)`` emits straight-line code where the builder stands and returns the value; only
-sin, cos and tan (arguments beyond 2**45) and fmod (quotients beyond 2**53) open basic blocks for rare cases.  ``python bench/ulp.py`` prints the errors.
+sin, cos and tan (arguments beyond 2**45) and fmod (quotients beyond 2**53) open basic blocks for rare cases.
+``python bench/ulp.py`` prints the errors.
 """
 
 from __future__ import annotations
