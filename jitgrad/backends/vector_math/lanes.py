@@ -273,12 +273,16 @@ def scaled(x: Lane, exponent: Lane) -> Lane:
     """x * 2**exponent, rounded once, for an integer exponent of x's type: the instruction of AVX-512."""
     width = _REGISTER_BITS // x.format.bits
     parts = [_scaled_register(*registers) for registers in zip(_registers(x, width), _registers(exponent, width), strict=True)]
-    result, *rest = parts
-    for part in rest:
-        lanes = result.type.count + width
-        order = ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(lanes)))
-        result = Lane(x.builder, x.builder.shuffle_vector(result.value, part.value, order))
-    return result
+    while len(parts) > 1:
+        parts = [_joined(low, high) for low, high in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+def _joined(low: Lane, high: Lane) -> Lane:
+    """The lanes of two vectors of one type in one."""
+    lanes = 2 * low.type.count
+    order = ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(lanes)))
+    return Lane(low.builder, low.builder.shuffle_vector(low.value, high.value, order))
 
 
 def _registers(x: Lane, width: int) -> list[Lane]:
