@@ -10,6 +10,7 @@ from bench.rows import (
     gather,
     graph,
     layernorm,
+    math,
     mixture,
     mlp,
     newsize,
@@ -39,6 +40,7 @@ ROWS: tuple[AnyRow, ...] = (
     *newsize.ROWS,
     *(compiled_by_torch(row) for family in (elementwise, reduction, regression, layernorm, pairwise, mixture, gather,
                                             product, mlp) for row in family.ROWS),
+    *math.ROWS,
     *second.ROWS,
 )
 FAMILIES = tuple(dict.fromkeys(row.name.split(".")[0] for row in ROWS))
