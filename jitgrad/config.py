@@ -35,6 +35,13 @@ def _optional_folder(value) -> Path | None:
     return Path(value) if value else None
 
 
+def _cache_folder(value) -> str | None:
+    if value is None:
+        return None
+    folder = os.fspath(value).strip()
+    return "" if folder.lower() in ("", "0", "no", "off") else folder
+
+
 def _flag(value) -> bool:
     if isinstance(value, str):
         return value.strip().lower() not in ("", "0", "no", "false", "off")
@@ -48,6 +55,10 @@ def _optional_count(value) -> int | None:
     if count < 0:
         raise ValueError("a count cannot be negative")
     return count
+
+
+def _megabytes(value) -> int:
+    return _optional_count(value) or 0
 
 
 def _one_of(*choices: str) -> Callable[[Any], str]:
@@ -67,6 +78,8 @@ OPTIONS = (
     Option("fuel", None, _optional_count, "stop rewriting after this many rewrites (to find a wrong one by bisection)"),
     Option("fastmath", False, _flag, "native code may reorder sums, fuse multiply-adds, divide by reciprocals"),
     Option("target", "cpu", _one_of("cpu", "numpy"), "cpu: native code; numpy: the interpreter"),
+    Option("cache_dir", None, _cache_folder, "a folder for machine code, in place of the user's cache folder; off: none"),
+    Option("cache_size", 256, _megabytes, "megabytes of machine code to keep on disk, the last used"),
 )
 
 
@@ -80,6 +93,8 @@ class Options(NamedTuple):
     fuel: int | None
     fastmath: bool
     target: str
+    cache_dir: str | None
+    cache_size: int
 
 
 assert Options._fields == tuple(option.name for option in OPTIONS)

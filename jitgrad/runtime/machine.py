@@ -1,18 +1,18 @@
-"""LLVM as jitgrad uses it: the host as a target, IR text in, addresses out."""
+"""LLVM as jitgrad uses it: the host as a target, IR text or object code in, addresses out."""
 
 from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import itertools
 import os
 import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import llvmlite.binding as llvm
 
-from ..backends.math_library import definition, symbol_of
-from ..backends.scalar import math_symbol
 from ..backends.target import Target, vector_bytes
 from ..errors import InternalError, Limitation
 
@@ -42,11 +42,11 @@ def _initialize() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     for symbol in _IMPLIED:
-        _provide(symbol)
+        provide_c(symbol)
 
 
 def _target_machine(level: int) -> llvm.TargetMachine:
-    """A target machine of its own for each module: the engine that compiles the module disposes of it."""
+    """A target machine that makes code for this process."""
     target = host()
     found = llvm.Target.from_triple(target.triple)
     return found.create_target_machine(cpu=target.cpu, features=target.features, opt=level, jit=True)
@@ -57,15 +57,14 @@ def _c_library() -> ctypes.CDLL:
     return ctypes.CDLL(ctypes.util.find_library("m"))
 
 
-def _provide(symbol: str) -> None:
-    """Makes a C function known to LLVM under its name: an unresolved symbol would end the process."""
-    if llvm.address_of_symbol(symbol) is not None:
-        return
-    try:
-        function = getattr(_c_library(), symbol)
-    except AttributeError:
-        raise InternalError(f"the C library has no function {symbol!r}") from None
-    provide(symbol, address_of(function))
+def provide_c(symbol: str) -> bool:
+    """Makes a C function known to LLVM under its name, if there is such a function."""
+    if llvm.address_of_symbol(symbol) is None:
+        function = getattr(_c_library(), symbol, None)
+        if function is None:
+            return False
+        provide(symbol, address_of(function))
+    return True
 
 
 def address_of(function) -> int:
@@ -82,57 +81,16 @@ def provide(symbol: str, address: int) -> None:
 
 @dataclass(frozen=True)
 class Code:
-    """Machine code of one module: addresses by symbol. Lives as long as this object."""
+    """Machine code of one module: addresses by symbol. Lives as long as this object.
+
+    `object_code` is the module as an object file, `imports` the names that it wants from outside.
+    """
 
     addresses: dict[str, int]
-    engine: object
+    library: object
+    object_code: bytes
+    imports: tuple[str, ...]
     assembly: str | None = None
-
-
-def assemble(functions: list[str], declared: set[str], used: set[tuple]) -> str:
-    """The text of a module: `functions`, what they declare, and the mathematics they use.
-
-    Mathematics that is to be inlined is defined in the module; what is called is compiled once for the whole process.
-    """
-    called = sorted((key for key in used if not key[-1]), key=_by_name)
-    _provide_called(called)
-    inlined = sorted((key for key in used if key[-1]), key=_by_name)
-    return _module(functions, {*declared, *(definition(*key).declaration for key in called)}, inlined)
-
-
-def _by_name(key: tuple) -> tuple:
-    name, dtype, *rest = key
-    return name, dtype.name, *rest
-
-
-def _module(functions: list[str], declared: set[str], defined: list[tuple]) -> str:
-    texts: dict[str, str] = {}
-    for text in sorted(declared):
-        texts.setdefault(symbol_of(text), text)
-    definitions = []
-    for key in defined:
-        found = definition(*key)
-        definitions.append(found.text)
-        for symbol in found.symbols:
-            _provide(symbol)
-        for text in found.needs:
-            texts.setdefault(symbol_of(text), text)
-    return "\n".join([*texts.values(), *definitions, *functions, "!0 = !{}"])
-
-
-_called: dict[tuple, Code] = {}
-
-
-def _provide_called(keys: list[tuple]) -> None:
-    """Compiles the mathematical functions that kernels call, those that no kernel has called before."""
-    with LOCK:
-        missing = [key for key in keys if key not in _called]
-        if missing:
-            symbols = [math_symbol(*key) for key in missing]
-            code = compile_text(_module([], set(), missing), symbols)
-            for key, symbol in zip(missing, symbols, strict=True):
-                provide(symbol, code.addresses[symbol])
-                _called[key] = code
 
 
 def compile_text(text: str, symbols: list[str], want_assembly: bool = False, optimize: bool = True, level: int = 2) -> Code:
@@ -149,9 +107,37 @@ def compile_text(text: str, symbols: list[str], want_assembly: bool = False, opt
         if optimize:
             _optimize(module, machine)
         assembly = machine.emit_assembly(module) if want_assembly else None
-        engine = llvm.create_mcjit_compiler(module, machine)
-        engine.finalize_object()
-        return Code({symbol: engine.get_function_address(symbol) for symbol in symbols}, engine, assembly)
+        wanted = [value.name for value in (*module.functions, *module.global_variables) if value.is_declaration]
+        imports = tuple(name for name in wanted if not name.startswith("llvm."))
+        code = load_object(machine.emit_object(module), imports, symbols)
+        if code is None:
+            raise InternalError("LLVM does not link the emitted code")
+        return replace(code, assembly=assembly)
+
+
+def load_object(object_code: bytes, imports: tuple[str, ...], symbols: Sequence[str]) -> Code | None:
+    """The code of an object file, whatever process made it; None when a name that it needs is not known here."""
+    with LOCK:
+        linking = llvm.JITLibraryBuilder().add_object_img(object_code).add_current_process()
+        for name in {*imports, *_IMPLIED}:
+            address = llvm.address_of_symbol(name)
+            if address is not None:
+                linking.import_symbol(name, address)
+        for symbol in symbols:
+            linking.export_symbol(symbol)
+        try:
+            library = linking.link(_linker(), f"jitgrad{next(_libraries)}")
+        except RuntimeError:
+            return None
+        return Code({symbol: library[symbol] for symbol in symbols}, library, object_code, imports)
+
+
+_libraries = itertools.count()
+
+
+@lru_cache(maxsize=1)
+def _linker() -> llvm.LLJIT:
+    return llvm.create_lljit_compiler(_target_machine(2), suppress_errors=True)
 
 
 def _optimize(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
