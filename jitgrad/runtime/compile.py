@@ -135,11 +135,10 @@ def compiled_for(keys: set, observe: Observer | None = None) -> dict[Kernel | st
         kept = loaded([name for name in names.values() if name], provide_names)
         found |= {key: kept[name] for key, name in names.items() if name in kept}
     missing = [key for key in names if key not in found]
-    for group in (
-        [key for key in missing if isinstance(key, Kernel) and names[key]],
-        [key for key in missing if isinstance(key, Kernel) and not names[key]],
-        *([key] for key in missing if isinstance(key, str)),
-    ):
+    groups: list[list] = [[key] for key in missing if isinstance(key, str)]
+    groups.append([key for key in missing if isinstance(key, Kernel) and names[key]])
+    groups.append([key for key in missing if isinstance(key, Kernel) and not names[key]])
+    for group in groups:
         if group:
             found |= _compile(group, names, observe)
     for key in names:

@@ -14,9 +14,9 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -80,14 +80,12 @@ class Store:
         self.folder = folder
         self.hits = self.misses = 0
         self._writable = True  # until a write fails
-        self._counting = threading.Lock()
 
     def read(self, key: str) -> Entry | None:
         """The entry that answers `key`."""
         found = self._read(key)
-        with self._counting:
-            self.hits += found is not None
-            self.misses += found is None
+        self.hits += found is not None
+        self.misses += found is None
         return found
 
     def _read(self, key: str) -> Entry | None:
@@ -107,7 +105,8 @@ class Store:
             if entry is None or key not in entry.symbols:
                 return None
             if time.time() - about.st_mtime > _STAMP_SECONDS:
-                os.utime(path)
+                with suppress(OSError):  # a folder that can only be read answers all the same
+                    os.utime(path)
             return entry
         except OSError:
             return None
@@ -196,10 +195,8 @@ def _write_new(path: str, data: bytes) -> None:
 
 
 def _remove(path: str) -> None:
-    try:
+    with suppress(OSError):
         os.unlink(path)
-    except OSError:
-        return
 
 
 def _private(about: os.stat_result, of_kind) -> bool:

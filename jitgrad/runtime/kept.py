@@ -18,16 +18,15 @@ import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
 
-from .. import ops  # all of jitgrad's own operations are declared before the snapshot below
 from ..backends.target import Target
 from ..ir.primitive import PRIMITIVES
 from ..lowering.kernel import Kernel
+from ..ops import OWN
 from . import machine
 from .disk import Entry, digest, store
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _EMITTING = ("backends", "ir", "lowering", "ops", "runtime")  # the parts of jitgrad that machine code depends on
-_OWN = dict(PRIMITIVES) if ops else {}
 _ATOMS = (int, str, bytes, bool, float, type(None))
 
 
@@ -41,9 +40,11 @@ class Compiled:
 
 def loaded(keys: Iterable[str], provide: Callable[[Iterable[str]], object]) -> dict[str, Compiled]:
     """What the disk has of `keys`. `provide` makes names that an object file calls known to LLVM."""
-    place = store()
     found: dict[str, Compiled] = {}
-    for key in keys if place is not None else ():
+    place = store()
+    if place is None:
+        return found
+    for key in keys:
         if key in found:  # it came with another key's file
             continue
         entry = place.read(key)
@@ -80,7 +81,7 @@ def compiled_text(text: str, symbol: str) -> Compiled:
 def kernel_key(kernel: Kernel) -> str | None:
     """The key of a kernel's structure. None for one with operations that are not jitgrad's own: their name does not
     say what they emit."""
-    if any(PRIMITIVES.get(op) is not _OWN.get(op) for op in _operations(kernel)):
+    if any(PRIMITIVES.get(op) is not OWN.get(op) for op in _operations(kernel)):
         return None
     try:
         return _key(b"kernel", marshal.dumps(_plain(_parts(kernel)), 2))  # version 2: the same bytes for equal values

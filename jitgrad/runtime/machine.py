@@ -54,7 +54,10 @@ def _target_machine(level: int) -> llvm.TargetMachine:
 
 @lru_cache(maxsize=1)
 def _c_library() -> ctypes.CDLL:
-    return ctypes.CDLL(ctypes.util.find_library("m"))
+    try:
+        return ctypes.CDLL("libm.so.6")
+    except OSError:  # not glibc; looking for it may start a process
+        return ctypes.CDLL(ctypes.util.find_library("m"))
 
 
 def provide_c(symbol: str) -> bool:
