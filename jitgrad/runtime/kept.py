@@ -81,7 +81,7 @@ def compiled_text(text: str, symbol: str) -> Compiled:
 def kernel_key(kernel: Kernel) -> str | None:
     """The key of a kernel's structure. None for one with operations that are not jitgrad's own: their name does not
     say what they emit."""
-    if any(PRIMITIVES.get(op) is not OWN.get(op) for op in _operations(kernel)):
+    if store() is None or any(PRIMITIVES.get(op) is not OWN.get(op) for op in _operations(kernel)):
         return None
     try:
         return _key(b"kernel", marshal.dumps(_plain(_parts(kernel)), 2))  # version 2: the same bytes for equal values
@@ -124,7 +124,7 @@ def _plain(value):
 
 
 def _key(kind: bytes, *parts: bytes) -> str | None:
-    surroundings = _surroundings(machine.host())
+    surroundings = None if store() is None else _surroundings(machine.host())
     return surroundings and digest(surroundings.encode(), kind, *parts)
 
 
