@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import cache as cache
 from . import numpy as numpy
 from . import ops as ops
 from .api import grad, is_traced, jit, jvp, stop_gradient, to_numba, value_and_grad, vjp
@@ -16,6 +17,7 @@ __all__ = [
     "UsageError",
     "UsageTypeError",
     "UsageValueError",
+    "cache",
     "config",
     "explain",
     "grad",

@@ -36,6 +36,13 @@ def _optional_folder(value) -> Path | None:
     return Path(value) if value else None
 
 
+def _cache_folder(value) -> str | None:
+    if value is None:
+        return None
+    folder = os.fspath(value).strip()
+    return "" if folder.lower() in ("", "0", "no", "off") else folder
+
+
 def _flag(value) -> bool:
     if isinstance(value, str):
         return value.strip().lower() not in ("", "0", "no", "false", "off")
@@ -61,6 +68,10 @@ def read_threads(value) -> int | None:
     return count
 
 
+def _megabytes(value) -> int:
+    return _optional_count(value) or 0
+
+
 def _one_of(*choices: str) -> Callable[[Any], str]:
     def read(value):
         if value not in choices:
@@ -79,6 +90,8 @@ OPTIONS = (
     Option("fastmath", False, _flag, "native code may reorder sums, fuse multiply-adds, divide by reciprocals"),
     Option("target", "cpu", _one_of("cpu", "numpy"), "cpu: native code; numpy: the interpreter"),
     Option("threads", None, read_threads, "most threads that a call uses; None: as many as the process may use"),
+    Option("cache_dir", None, _cache_folder, "a folder for machine code, in place of the user's cache folder; off: none"),
+    Option("cache_size", 256, _megabytes, "megabytes of machine code to keep on disk, the last used"),
 )
 
 
@@ -93,6 +106,8 @@ class Options(NamedTuple):
     fastmath: bool
     target: str
     threads: int | None
+    cache_dir: str | None
+    cache_size: int
 
 
 assert Options._fields == tuple(option.name for option in OPTIONS)

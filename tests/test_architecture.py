@@ -23,7 +23,7 @@ LAYERS = (
     ("lowering",),
     ("backends",),
     ("runtime",),
-    ("api", "inspection"),
+    ("api", "cache", "inspection"),
     ("train", "optim", "nn", "torch"),
     ("__init__",),
 )

@@ -6,6 +6,7 @@ them. A `Value` carries its dtype, as LLVM's integers have no sign. A scalar mee
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -337,3 +338,12 @@ def _conversion(source: np.dtype, target: np.dtype) -> str | None:
 def math_symbol(name: str, dtype: np.dtype, lanes: int, inline: bool) -> str:
     """The IR name of the mathematics library's `name` on `lanes` elements of `dtype`."""
     return f"jg.{name}.{f'v{lanes}' if lanes else ''}f{8 * dtype.itemsize}{'' if inline else '.called'}"
+
+
+_CALLED = re.compile(r"jg\.(\w+)\.(?:v(\d+))?f(\d+)\.called")
+
+
+def called_function(symbol: str) -> tuple[str, np.dtype, int, bool] | None:
+    """The arguments of `math_symbol` that gave `symbol`; None for what is no called function of the library."""
+    found = _CALLED.fullmatch(symbol)
+    return found and (found[1], np.dtype(f"f{int(found[3]) // 8}"), int(found[2] or 0), False)

@@ -22,6 +22,7 @@ slope makes nan of it, at any order: see `masking`. A matrix product does sum 0 
 IEEE says.
 """
 
+from ..ir.primitive import PRIMITIVES
 from . import transcendental  # noqa: F401  (declares its records)
 from .arithmetic import integer_power
 from .cast import cast
@@ -52,3 +53,5 @@ __all__ = [
     "may_vanish", "place", "reduce_max", "reduce_min", "reduce_prod", "reduce_sum", "reshape",
     "scatter_add", "select", "slice_axis", "stop_gradient", "strided_slice", "transpose", "zeros",
 ]  # fmt: skip
+
+OWN = dict(PRIMITIVES)  # jitgrad's own operations: those declared before a user's code could declare any

@@ -6,7 +6,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..backends.cpu.driver import DRIVER_SYMBOL, driver_source
 from ..backends.cpu.nest import Nest
@@ -18,18 +17,12 @@ from ..lowering.plan import KernelStep, Plan, make_plan
 from ..passes.pipeline import optimize
 from . import machine
 from .executable import Executable
+from .kept import Compiled, keep, kernel_key, loaded, routine_key, text_key
 from .layout import lay_out
+from .mathematics import assemble, provide_names
 from .observe import Observer, configured_observer
 
 _CACHED_KERNELS = 4096
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """The address of a kernel's or routine's function, and the module that must stay alive for it."""
-
-    address: int
-    code: machine.Code
 
 
 class CodeCache:
@@ -95,31 +88,44 @@ def link(plan: Plan, observe: Observer | None = None, threads: int | None = None
 
 
 def compiled_for(keys: set, observe: Observer | None = None) -> dict[Kernel | str, Compiled]:
-    """The compiled form of each kernel or named routine; kernels not compiled yet are compiled together."""
-    known = {key: CODE.get(key) for key in keys}
-    missing = [key for key, compiled in known.items() if compiled is None]
-    found = {key: compiled for key, compiled in known.items() if compiled is not None}
+    """The compiled form of each kernel or named routine: from memory, from the disk, or compiled.
+
+    Kernels to compile are compiled together. An observer of code is shown code: nothing comes from the disk then.
+    """
+    found = {key: compiled for key in keys if (compiled := CODE.get(key)) is not None}
+    names = {key: kernel_key(key) if isinstance(key, Kernel) else routine_key(key) for key in keys if key not in found}
+    if observe is None or not (observe.wants("llvm") or observe.wants("asm")):
+        kept = loaded([name for name in names.values() if name], provide_names)
+        found |= {key: kept[name] for key, name in names.items() if name in kept}
+    missing = [key for key in names if key not in found]
     groups: list[list] = [[key] for key in missing if isinstance(key, str)]
-    for group in ([key for key in missing if isinstance(key, Kernel)], *groups):
+    groups.append([key for key in missing if isinstance(key, Kernel) and names[key]])
+    groups.append([key for key in missing if isinstance(key, Kernel) and not names[key]])
+    for group in groups:
         if group:
-            found |= _compile(group, observe)
+            found |= _compile(group, names, observe)
+    for key in names:
+        CODE.put(key, found[key])
     return found
 
 
-def _compile(keys: list, observe: Observer | None) -> dict[Kernel | str, Compiled]:
-    """Compiles one module: some kernels, or one routine."""
+def _compile(keys: list, names: dict, observe: Observer | None) -> dict[Kernel | str, Compiled]:
+    """Compiles one module, some kernels or one routine, and keeps it under the kernels' and routines' names on disk."""
     started = time.perf_counter()
     text, symbols = module_text(keys) if isinstance(keys[0], Kernel) else (_routine_text(keys[0]), keys)
     emitted = time.perf_counter()
     assembly = observe is not None and observe.wants("asm")
+    if names[keys[0]] is None:
+        names = {key: text_key(text, symbol) for key, symbol in zip(keys, symbols, strict=True)}
+        kept = {} if assembly else loaded([name for name in names.values() if name], provide_names)
+        if all(names[key] in kept for key in keys):
+            return {key: kept[names[key]] for key in keys}
     code = machine.compile_text(text, symbols, assembly, optimize=isinstance(keys[0], Kernel))
     if observe is not None:
         observe("llvm", text, emitted - started)
         observe("asm", code.assembly or "", time.perf_counter() - emitted)
-    found = {key: Compiled(code.addresses[symbol], code) for key, symbol in zip(keys, symbols, strict=True)}
-    for key, compiled in found.items():
-        CODE.put(key, compiled)
-    return found
+    keep({names[key]: symbol for key, symbol in zip(keys, symbols, strict=True) if names[key]}, code)
+    return {key: Compiled(code.addresses[symbol], code) for key, symbol in zip(keys, symbols, strict=True)}
 
 
 def _routine_text(symbol: str) -> str:
@@ -132,4 +138,4 @@ def module_text(kernels: list[Kernel]) -> tuple[str, list[str]]:
     functions = [nest.function() for nest in nests]
     declared = set().union(*(nest.declared for nest in nests))
     used = set().union(*(nest.functions for nest in nests))
-    return machine.assemble(functions, declared, used), [nest.symbol for nest in nests]
+    return assemble(functions, declared, used), [nest.symbol for nest in nests]

@@ -1,17 +1,18 @@
-"""LLVM as jitgrad uses it: the host as a target, IR text in, addresses out."""
+"""LLVM as jitgrad uses it: the host as a target, IR text or object code in, addresses out."""
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import llvmlite.binding as llvm
 
-from ..backends.math_library import definition, symbol_of
-from ..backends.scalar import FAST_MATH, math_symbol
+from ..backends.scalar import FAST_MATH
 from ..backends.target import Target, vector_bytes
 from ..errors import InternalError, Limitation
 
@@ -40,7 +41,7 @@ def _initialize() -> None:
 
 
 def _target_machine(level: int) -> llvm.TargetMachine:
-    """A target machine of its own for each module: the engine that compiles the module disposes of it."""
+    """A target machine that makes code for this process."""
     target = host()
     found = llvm.Target.from_triple(target.triple)
     return found.create_target_machine(cpu=target.cpu, features=target.features, opt=level, jit=True)
@@ -60,55 +61,16 @@ def provide(symbol: str, address: int) -> None:
 
 @dataclass(frozen=True)
 class Code:
-    """Machine code of one module: addresses by symbol. Lives as long as this object."""
+    """Machine code of one module: addresses by symbol. Lives as long as this object.
+
+    `object_code` is the module as an object file, `imports` the names that it wants from outside.
+    """
 
     addresses: dict[str, int]
-    engine: object
+    library: object
+    object_code: bytes
+    imports: tuple[str, ...]
     assembly: str | None = None
-
-
-def assemble(functions: list[str], declared: set[str], used: set[tuple]) -> str:
-    """The text of a module: `functions`, what they declare, and the mathematics they use.
-
-    Mathematics that is to be inlined is defined in the module; what is called is compiled once for the whole process.
-    """
-    called = sorted((key for key in used if not key[-1]), key=_by_name)
-    _provide_called(called)
-    inlined = sorted((key for key in used if key[-1]), key=_by_name)
-    return _module(functions, {*declared, *(definition(*key).declaration for key in called)}, inlined)
-
-
-def _by_name(key: tuple) -> tuple:
-    name, dtype, *rest = key
-    return name, dtype.name, *rest
-
-
-def _module(functions: list[str], declared: set[str], defined: list[tuple]) -> str:
-    texts: dict[str, str] = {}
-    for text in sorted(declared):
-        texts.setdefault(symbol_of(text), text)
-    definitions = []
-    for key in defined:
-        found = definition(*key, host().scaling)
-        definitions.append(found.text)
-        for text in found.needs:
-            texts.setdefault(symbol_of(text), text)
-    return "\n".join([*texts.values(), *definitions, *functions, "!0 = !{}"])
-
-
-_called: dict[tuple, Code] = {}
-
-
-def _provide_called(keys: list[tuple]) -> None:
-    """Compiles the mathematical functions that kernels call, those that no kernel has called before."""
-    with LOCK:
-        missing = [key for key in keys if key not in _called]
-        if missing:
-            symbols = [math_symbol(*key) for key in missing]
-            code = compile_text(_module([], set(), missing), symbols)
-            for key, symbol in zip(missing, symbols, strict=True):
-                provide(symbol, code.addresses[symbol])
-                _called[key] = code
 
 
 def compile_text(text: str, symbols: list[str], want_assembly: bool = False, optimize: bool = True, level: int = 2) -> Code:
@@ -125,9 +87,37 @@ def compile_text(text: str, symbols: list[str], want_assembly: bool = False, opt
         if optimize:
             _optimize(module, machine, relaxed=FAST_MATH in text)
         assembly = machine.emit_assembly(module) if want_assembly else None
-        engine = llvm.create_mcjit_compiler(module, machine)
-        engine.finalize_object()
-        return Code({symbol: engine.get_function_address(symbol) for symbol in symbols}, engine, assembly)
+        wanted = [value.name for value in (*module.functions, *module.global_variables) if value.is_declaration]
+        imports = tuple(name for name in wanted if not name.startswith("llvm."))
+        code = load_object(machine.emit_object(module), imports, symbols)
+        if code is None:
+            raise InternalError("LLVM does not link the emitted code")
+        return replace(code, assembly=assembly)
+
+
+def load_object(object_code: bytes, imports: tuple[str, ...], symbols: Sequence[str]) -> Code | None:
+    """The code of an object file, whatever process made it; None when a name that it needs is not known here."""
+    with LOCK:
+        linking = llvm.JITLibraryBuilder().add_object_img(object_code).add_current_process()
+        for name in imports:
+            address = llvm.address_of_symbol(name)
+            if address is not None:
+                linking.import_symbol(name, address)
+        for symbol in symbols:
+            linking.export_symbol(symbol)
+        try:
+            library = linking.link(_linker(), f"jitgrad{next(_libraries)}")
+        except RuntimeError:
+            return None
+        return Code({symbol: library[symbol] for symbol in symbols}, library, object_code, imports)
+
+
+_libraries = itertools.count()
+
+
+@lru_cache(maxsize=1)
+def _linker() -> llvm.LLJIT:
+    return llvm.create_lljit_compiler(_target_machine(2), suppress_errors=True)
 
 
 def _optimize(module: llvm.ModuleRef, machine: llvm.TargetMachine, relaxed: bool) -> None:

@@ -80,7 +80,7 @@ def handler_capsule():
     new = ctypes.pythonapi.PyCapsule_New
     new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
     capsule = new(ctypes.addressof(handler), b"mem_handler", None)
-    for kept in (code, code.engine, handler, capsule):  # arrays may go after everything else has, at the very end
+    for kept in (code, code.library, handler, capsule):  # arrays may go after everything else has, at the very end
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
     return capsule
 
