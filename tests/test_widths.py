@@ -15,7 +15,8 @@ from jitgrad.runtime import machine
 def programs(x, matrix):
     value, slope = jitgrad.jit(jitgrad.value_and_grad(lambda v: np.sum(np.tanh(v) * np.exp(-v * v) + np.sin(v))))(x)
     f = jitgrad.jit(lambda m: (np.sum(m * m), np.sum(m, axis=0), np.max(m, axis=1), np.var(m, axis=1), np.std(m)))
-    return [value, slope, *f(matrix)]
+    functions = jitgrad.jit(lambda v: [np.power(np.abs(v), v), np.fmod(1e5 * v, 0.3), np.exp(300.0 * v), np.cbrt(v)])
+    return [value, slope, *f(matrix), *functions(x)]
 
 
 @pytest.mark.parametrize("dtype", ["f8", "f4"])
