@@ -157,3 +157,14 @@ def test_every_operation_compiles_and_calls_nothing_from_outside(platform: Platf
     assert text is not None, culprits(platform, chosen)
     ours = {match for sample in chosen for piece in sample.beside for match in re.findall(r"define[^@]*@\"?([\w.]+)", piece)}
     assert set(re.findall(platform.outside, text)) - ours == set()
+    if platform is PTX:
+        _is_rounded_as_written(text)
+
+
+def _is_rounded_as_written(ptx: str) -> None:
+    """Additions and multiplications say how they round, else the assembler of PTX may contract them; fma is fma; nothing
+    is approximate."""
+    assert re.search(r"\bfma\.rn\.f64\b", ptx)
+    assert re.search(r"\bfma\.rn\.f32\b", ptx)
+    assert not re.findall(r"\b(?:add|sub|mul)\.f(?:16|32|64)\b", ptx)
+    assert not re.findall(r"\b\w+\.(?:approx|ftz|full)\b[.\w]*", ptx)

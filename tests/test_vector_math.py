@@ -142,6 +142,21 @@ def test_the_hardest_angle(loops: object) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_fmod_is_exact_for_every_quotient(loops: object, dtype: str) -> None:
+    random = np.random.default_rng(5)
+    whole = np.dtype(f"u{np.dtype(dtype).itemsize}")
+    x, y = (random.integers(0, np.iinfo(whole).max, 20_000, dtype=whole).view(dtype) for _ in range(2))
+    tiny, largest = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max
+    x[:4], y[:4] = (largest, -largest, largest, 6 * tiny), (3 * tiny, 7 * tiny, np.nextafter(largest, 0), 4 * tiny)
+    with np.errstate(invalid="ignore"):
+        expected = np.fmod(x, y)
+    got = loops("fmod", x, y)
+    np.testing.assert_array_equal(got, expected)
+    zero = expected == 0
+    np.testing.assert_array_equal(np.signbit(got[zero]), np.signbit(x[zero]))
+
+
 def test_gamma_functions_of_negative_arguments(loops: object) -> None:
     points = -np.random.default_rng(0).uniform(0.01, 30.0, 300)
     points = points[np.abs(points - np.rint(points)) > 1e-3]

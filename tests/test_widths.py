@@ -21,7 +21,8 @@ def programs(x, matrix):
     total, binned = jitgrad.value_and_grad(lambda v: np.sum(np.exp(v[index])))(x)
     mean, shares = jitgrad.value_and_grad(lambda v: np.sum(v[index] * v[1000:2000]))(x)
     gathered = [total, binned, mean, shares]
-    return [value, slope, *f(matrix), *columns(np.concatenate([matrix, matrix, matrix])), pairs, *gathered]
+    functions = jitgrad.jit(lambda v: [np.power(np.abs(v), v), np.fmod(1e5 * v, 0.3), np.exp(300.0 * v), np.cbrt(v)])
+    return [value, slope, *f(matrix), *columns(np.concatenate([matrix, matrix, matrix])), pairs, *gathered, *functions(x)]
 
 
 @pytest.mark.parametrize("dtype", ["f8", "f4"])
