@@ -56,6 +56,12 @@ def _power(x: mpmath.mpf, y: mpmath.mpf) -> mpmath.mpf:
     return sign * mp.exp(max(min(exponent, 2000), -2000))
 
 
+def _fmod(x: mpmath.mpf, y: mpmath.mpf) -> mpmath.mpf:
+    """Of exact integers: both are multiples of the smallest subnormal."""
+    a, b = (int(abs(value) * mp.mpf(2) ** 1074) for value in (x, y))
+    return mp.sign(x) * mp.mpf(a % b) / mp.mpf(2) ** 1074
+
+
 def _erfc(x: mpmath.mpf) -> mpmath.mpf:
     """mpmath fails on astronomically large arguments."""
     return mp.erfc(max(min(x, 40), -40))
@@ -99,8 +105,10 @@ SUBJECTS = {
     "arccos": Subject(mp.acos, (-1.0, 1.0), (0.5, 1.0, -0.5, -1.0), within=(-1.0, 1.0)),
     "arctan": Subject(mp.atan, (-5.0, 5.0), (0.41421356, 1.0, 2.41421356)),
     "arctan2": Subject(mp.atan2, (-5.0, 5.0), (0.41421356, 1.0, 2.41421356), arguments=2),
+    "rsqrt": Subject(lambda x: 1 / mp.sqrt(x), (0.0, 10.0), (1.0, 2.0, 4.0), within=(0.0, math.inf)),
     "cbrt": Subject(_cbrt, (-10.0, 10.0), (1.0, 2.0, 4.0, 8.0)),
     "hypot": Subject(mp.hypot, (-5.0, 5.0), (1.0, 3.0, 4.0), arguments=2),
+    "fmod": Subject(_fmod, (0.0, 50.0), (1.0, 2.0, 0.5), arguments=2),
     "power": Subject(_power, (0.0, 50.0), (1.0, 2.0, 0.5), arguments=2),
     "erf": Subject(mp.erf, (-6.0, 6.0), (0.84375, 1.0, 1.25, 5.9)),
     "erfc": Subject(_erfc, (-6.0, 27.3), (0.5, 0.84375, 1.0, 1.25, 26.5, 10.0)),

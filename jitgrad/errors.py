@@ -20,6 +20,7 @@ _SCIPY = os.path.join(os.path.dirname(_NUMPY), "scipy")
 # Frames of these never are "the user's line": our own, those of NumPy and SciPy, and code made on the fly ("<...>"
 # names of the standard library's dataclasses and the like; a notebook's cells have real names).
 _SKIPPED = (_PACKAGE, _NUMPY + os.sep, _SCIPY + os.sep, "<__array_function__", "<frozen ", "<string>")
+_skipped_files: set[str] = set()  # those seen so far: the walk below is made for every node
 
 
 class Location(NamedTuple):
@@ -37,13 +38,27 @@ class Location(NamedTuple):
         return linecache.getline(self.file, self.line).strip()
 
 
+_latest = Location("", 0)
+
+
+def _at(file: str, line: int) -> Location:
+    """The location: the same object as before where several nodes in a row come from one line."""
+    global _latest
+    latest = _latest
+    if latest.line != line or latest.file is not file:
+        latest = _latest = Location(file, line)
+    return latest
+
+
 def user_location(depth: int = 1) -> Location | None:
     """The innermost line on the stack that is not jitgrad's, NumPy's or SciPy's own; None where there is none."""
     frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
         file = frame.f_code.co_filename
-        if not file.startswith(_SKIPPED):
-            return Location(file, frame.f_lineno)
+        if file not in _skipped_files:
+            if not file.startswith(_SKIPPED):
+                return _at(file, frame.f_lineno)
+            _skipped_files.add(file)
         frame = frame.f_back
     return None
 

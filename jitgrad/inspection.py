@@ -99,7 +99,7 @@ def explain(function: Callable, *args, **kwargs) -> Text:
     reason = _why_new(function, args, kwargs)
     program, _ = _program(function, args, kwargs)
     runner = program.runner
-    with interning(runner.nodes):
+    with interning(runner.graph.nodes):
         plan = plan_graph(runner.graph, runner.layouts)
     lines = [repr(function)[1:-1] + ": " + ("traced before" if id(program) in known else reason)]
     lines.append("tier: " + _tier(program))
@@ -245,7 +245,7 @@ def _stages(runner: Runner, stage: str) -> dict[str, str]:
     if not everything and stage == "traced":
         return {stage: to_text(runner.graph)}
     observe = Observer(lambda name: everything or name == stage, found.__setitem__)
-    with interning(runner.nodes):
+    with interning(runner.graph.nodes):
         plan = plan_graph(runner.graph, runner.layouts, observe)
     if stage.startswith("pass:") and stage not in found:
         raise UsageValueError(f"the pass {stage[5:]} is skipped", "Take it out of JITGRAD_SKIP.")
@@ -273,7 +273,7 @@ def _changed_by(runner: Runner, name: str) -> Text:
         raise UsageValueError(f"there is no pass {name!r}", "Passes are: " + ", ".join(pass_names()))
     texts: list[tuple[str, str]] = []
     observe = Observer(lambda stage: stage == "traced" or stage.startswith("pass:"), lambda *seen: texts.append(seen))
-    with interning(runner.nodes):
+    with interning(runner.graph.nodes):
         plan_graph(runner.graph, runner.layouts, observe)
     stages = [stage for stage, _ in texts]
     if f"pass:{name}" not in stages:

@@ -74,7 +74,7 @@ def test_an_array_that_does_not_fit_its_input_is_refused():
 
 
 def test_values_are_freed_when_last_used(monkeypatch):
-    x = vector(1000)
+    x = vector(10_000)
     node = x
     for _ in range(50):
         node = call("sin", node)
@@ -93,7 +93,7 @@ def test_values_are_freed_when_last_used(monkeypatch):
         return result
 
     monkeypatch.setattr(interpret, "_evaluate", watched)
-    run(Graph((x,), (node,)), [np.ones(1000)])
+    run(Graph((x,), (node,)), [np.ones(10_000)])
     assert most[0] <= 3
 
 

@@ -108,6 +108,14 @@ def test_long_sums_are_accurate(dtype, axis):
     assert np.max(np.abs(got - exact) / exact) < bound
 
 
+def test_long_sums_beside_additions_at_indices_are_accurate():
+    count = 1_000_003
+    index, w = np.arange(count) % 3, np.full(count, 0.1)
+    value, slope = jitgrad.value_and_grad(lambda t, i, w: np.sum(t[i] * w))(np.ones(3), index, w)
+    np.testing.assert_allclose(value, math.fsum(w), rtol=1e-14)
+    np.testing.assert_allclose(slope, 0.1 * np.bincount(index), rtol=1e-10)
+
+
 def test_a_column_does_not_depend_on_where_it_stands():
     x = np.random.default_rng(0).normal(size=(600, 1100))
     f = jitgrad.jit(lambda x: np.sum(x, axis=0))

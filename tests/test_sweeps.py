@@ -235,3 +235,52 @@ def test_bad_indices_are_found_in_cut_kernels(monkeypatch):
     compiled(table, good, good)
     with pytest.raises(IndexError, match="index 9 is out of bounds for axis 0 with size 9"):
         compiled(table, good, bad)
+
+
+# --- matrix products
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+@pytest.mark.parametrize("shape", [(300, 40, 50), (70, 40, 600), (260, 300, 135), (5, 130, 64, 40), (2, 3, 300, 8, 20)])
+def test_a_large_product_is_cut_without_changing_a_bit(shape, dtype, monkeypatch):
+    cut_finely(monkeypatch)
+    *batch, rows, terms, columns = shape
+    rng = np.random.default_rng(9)
+    a, b = rng.normal(size=(*batch, rows, terms)).astype(dtype), rng.normal(size=(*batch, terms, columns)).astype(dtype)
+    swapped = np.ascontiguousarray(np.swapaxes(b, -1, -2))
+
+    def products(a, b, swapped):
+        return a @ b, a @ np.swapaxes(swapped, -1, -2), np.swapaxes(a @ b * 2.0, -1, -2)
+
+    compiled = jitgrad.jit(products)
+    found = compiled(a, b, swapped)
+    cut = [sweep for sweep in plan_of(compiled).sweeps if plan_of(compiled).steps[sweep.start] in products_of(compiled)]
+    assert cut and all(sweep.blocks > 1 for sweep in cut)
+    with jitgrad.config(skip="sweeps"):
+        expected = jitgrad.jit(products)(a, b, swapped)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def products_of(compiled):
+    return [step for step in plan_of(compiled).steps if getattr(step, "routine", "") == "matmul"]
+
+
+def test_a_layer_takes_its_rows_through_products_and_kernels_together(monkeypatch):
+    cut_finely(monkeypatch)
+    rng = np.random.default_rng(10)
+    weights, data, labels = rng.normal(size=(20, 12)), rng.normal(size=(900, 20)), rng.normal(size=(900, 12))
+
+    def loss(weights, data, labels):
+        scores = data @ weights
+        shifted = scores - np.max(scores, axis=1, keepdims=True)
+        return np.sum(labels * (shifted - np.log(np.sum(np.exp(shifted), axis=1, keepdims=True))))
+
+    (value, gradient), (expected, slope) = both_ways(loss, weights, data, labels)
+    np.testing.assert_allclose(value, expected, rtol=1e-13)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-12)
+    compiled = jitgrad.jit(jitgrad.value_and_grad(loss))
+    compiled(weights, data, labels)
+    sweeps_of = plan_of(compiled).sweeps
+    inside = {plan_of(compiled).steps[k] for sweep in sweeps_of[:1] for k in range(sweep.start, sweep.stop)}
+    assert inside.issuperset(products_of(compiled))

@@ -18,8 +18,10 @@ def programs(x, matrix):
     columns = jitgrad.jit(lambda m: (np.sum(m * m[0], axis=0), np.min(m, axis=0), np.sum(m[::-1, :-1:2] * m[:, 1::2])))
     pairs = jitgrad.grad(lambda m: np.sum(np.exp(m[:, 0]) * m[:, 1]))(matrix)
     index = np.arange(1000) % 7
-    binned = jitgrad.grad(lambda v: np.sum(np.exp(v[index])))(x)
-    return [value, slope, *f(matrix), *columns(np.concatenate([matrix, matrix, matrix])), pairs, binned]
+    total, binned = jitgrad.value_and_grad(lambda v: np.sum(np.exp(v[index])))(x)
+    mean, shares = jitgrad.value_and_grad(lambda v: np.sum(v[index] * v[1000:2000]))(x)
+    gathered = [total, binned, mean, shares]
+    return [value, slope, *f(matrix), *columns(np.concatenate([matrix, matrix, matrix])), pairs, *gathered]
 
 
 @pytest.mark.parametrize("dtype", ["f8", "f4"])

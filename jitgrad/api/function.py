@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from types import MethodType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 from ..errors import UsageTypeError, UsageValueError
@@ -81,9 +81,19 @@ class Function:
     def python_signature(self) -> inspect.Signature | None:
         return self._signature
 
+    def takes(self, count: int) -> bool:
+        """Whether it may be called with `count` arguments by position; False also where only the signature tells."""
+        code = plain_code(self.__wrapped__)
+        if code is None or code.co_kwonlyargcount:
+            return False
+        return code.co_argcount - len(self.__wrapped__.__defaults__ or ()) <= count <= code.co_argcount
+
     @functools.cached_property
     def parameters(self) -> tuple[str, ...]:
         """The names of the parameters that can be passed by position."""
+        code = plain_code(self.__wrapped__)
+        if code is not None:
+            return code.co_varnames[: code.co_argcount]
         if self._signature is None:
             return ()
         by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -126,6 +136,13 @@ class Function:
 
     def __deepcopy__(self, memo):
         return self
+
+
+def plain_code(function: Callable) -> CodeType | None:
+    """The code of a function of Python's whose parameters are those of its code; None for all others."""
+    if type(function) is not FunctionType or hasattr(function, "__wrapped__") or hasattr(function, "__signature__"):
+        return None
+    return function.__code__
 
 
 class Grad(Function):

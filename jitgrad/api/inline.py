@@ -58,6 +58,7 @@ class Fresh:
         return substitute(nodes, dict(zip(self.inputs, self.actual, strict=True)))
 
 
+@unwatched
 def freshened(values, own: bool, root: str, function: Callable) -> Fresh:
     """Fresh inputs for every leaf of `values`; `root` is how messages call them."""
     leaves, structure = tree.flatten(values)
@@ -73,11 +74,13 @@ def _weak(leaf) -> type | None:
 
 def _real_node(leaf, index: int, structure, root: str, function: Callable) -> Node:
     """The node of a leaf with respect to which a derivative exists."""
-    name = tree.leaf_names(structure, root)[index]
-    if isinstance(leaf, (Array, np.ndarray, np.generic, bool, int, float)):
+    is_number = isinstance(leaf, (Array, np.ndarray, np.generic, bool, int, float))
+    if is_number:
         array = as_array(leaf)
         if array.dtype.kind == "f":
             return array.node
+    name = tree.leaf_names(structure, root)[index]
+    if is_number:
         what = f"of dtype {array.dtype}" if isinstance(leaf, (Array, np.ndarray, np.generic)) else repr(leaf)
         raise UsageTypeError(
             f"{called(function)} is differentiated with respect to {name}, which is {what}",
@@ -167,14 +170,17 @@ def split_aux(function: Callable, result, has_aux: bool) -> tuple[Any, Any]:
     )
 
 
+@unwatched
 def scalar_node(function: Callable, value) -> Node:
     """The node of a function's result, which must be a real scalar."""
-    advice = "grad needs a single real number, e.g. np.sum(...) of an array; for several outputs use vjp or jvp."
-    where = defined_at(function)
-    if isinstance(value, (Array, np.ndarray, np.generic, float)):
+    is_array = isinstance(value, (Array, np.ndarray, np.generic, float))
+    if is_array:
         array = as_array(value)
         if array.dtype.kind == "f" and array.shape == ():
             return array.node
+    advice = "grad needs a single real number, e.g. np.sum(...) of an array; for several outputs use vjp or jvp."
+    where = defined_at(function)
+    if is_array:
         error = UsageValueError if array.dtype.kind == "f" else UsageTypeError
         raise error(f"{called(function)} must return a real scalar, but returned {described(value)}", advice, where)
     if value is None:

@@ -16,7 +16,7 @@ from ..frontend.function import Output
 from ..frontend.trace import capture, current
 from ..ir.aval import Aval
 from ..ir.graph import Graph, depends_on, is_input, substitute, topological
-from ..ir.node import Node, fresh_input, scope
+from ..ir.node import Node, fresh_input
 from ..ir.primitive import Index, View
 from ..runtime.program import Runner
 from .function import Function
@@ -72,7 +72,7 @@ def split(run: Reverse, tier: str, threads: int | None) -> tuple[list[Node], Bac
     distinct = {node: k for k, node in enumerate(dict.fromkeys(outputs))}
     places = tuple(distinct[node] for node in outputs)
     graph = Graph((*inputs, *cotangents.values()), tuple(distinct))
-    runner = Runner(graph, [None] * len(graph.inputs), tier, threads, scope())
+    runner = Runner(graph, [None] * len(graph.inputs), tier, threads)
     avals = tuple(node.aval for node in run.outputs)
     primals = Output(run.primals.structure, places, (None,) * len(places))
     return residuals, Backward(graph, runner, run.structure, avals, primals, used)
@@ -140,14 +140,16 @@ class Pullback:
         aval = self._backward.output_avals[k]
         if isinstance(leaf, (int, float)) and aval.shape == ():
             return np.asarray(leaf, aval.dtype)
-        name = tree.leaf_names(self._backward.output, "cotangents")[k]
         if not isinstance(leaf, (np.ndarray, np.generic)):
-            raise UsageTypeError(f"{name} is a {type(leaf).__name__}, not an array")
+            raise UsageTypeError(f"{self._name_of(k)} is a {type(leaf).__name__}, not an array")
         if leaf.shape != aval.shape:
-            raise UsageValueError(f"{name} has shape {leaf.shape} where {aval.shape} is needed")
+            raise UsageValueError(f"{self._name_of(k)} has shape {leaf.shape} where {aval.shape} is needed")
         if leaf.dtype != aval.dtype:
-            raise UsageTypeError(f"{name} has dtype {leaf.dtype} where {aval.dtype} is needed")
+            raise UsageTypeError(f"{self._name_of(k)} has dtype {leaf.dtype} where {aval.dtype} is needed")
         return np.require(np.asarray(leaf), aval.dtype, ["C", "A"])
+
+    def _name_of(self, k: int) -> str:
+        return tree.leaf_names(self._backward.output, "cotangents")[k]
 
     def __repr__(self) -> str:
         return f"<pullback of {self.name}>"

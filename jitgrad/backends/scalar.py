@@ -156,7 +156,7 @@ class Emitter:
 
     def rem(self, x: Value, y: Value) -> Value:
         """The exact remainder of floats, with the dividend's sign (C's fmod)."""
-        return self._binary("frem", x, y)
+        return self.math("fmod", x, y)
 
     def int_div(self, x: Value, y: Value) -> Value:
         """Integer quotient, rounded towards zero; a zero divisor, and min / -1, do not trap: they give 0 and min."""

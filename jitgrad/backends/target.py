@@ -19,6 +19,11 @@ class Target:
     def vector_bits(self) -> int:
         return 8 * self.vector_bytes
 
+    @property
+    def scaling(self) -> bool:
+        """Whether it multiplies by powers of two in one instruction, subnormal results included."""
+        return "+avx512f" in self.features.split(",")
+
 
 def vector_bytes(features: str) -> int:
     """The vector width that a list of LLVM features (x86-64 or AArch64) implies."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import UsageTypeError
+from .calls import operation
 from .handle import made_by_array_of
 from .indexing import index
 from .methods import Methods
@@ -45,7 +46,7 @@ def _unary(ufunc: np.ufunc, name: str):
 
 def _called(function, name: str):
     function.__name__ = function.__qualname__ = f"__{name}__"
-    return function
+    return operation(function)
 
 
 @made_by_array_of
@@ -57,6 +58,7 @@ class Array(Refusals, Methods):
 
     # --- NumPy's protocols
 
+    @operation
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
         return array_ufunc(ufunc, method, inputs, options)
 
@@ -78,6 +80,7 @@ class Array(Refusals, Methods):
             raise UsageTypeError("iteration over a 0-d value")
         return (self[k] for k in range(self.shape[0]))
 
+    @operation
     def __getitem__(self, key):
         return index(self, key)
 
@@ -117,6 +120,7 @@ class Array(Refusals, Methods):
     __neg__, __pos__ = _unary(np.negative, "neg"), _unary(np.positive, "pos")
     __abs__, __invert__ = _unary(np.absolute, "abs"), _unary(np.invert, "invert")
 
+    @operation
     def __pow__(self, other, modulus=None):
         if modulus is not None:
             raise UsageTypeError("pow() of a traced value takes no modulus", "Write (x ** n) % m.")
@@ -124,6 +128,7 @@ class Array(Refusals, Methods):
             other = float(other)  # Python's integers turn to float here
         return operate(np.power, self, other)
 
+    @operation
     def __rpow__(self, other):
         return operate(np.power, other, self)
 
@@ -133,11 +138,14 @@ class Array(Refusals, Methods):
     def __rdivmod__(self, other):
         return other // self, other % self
 
+    @operation
     def __matmul__(self, other):
         return array_ufunc(np.matmul, "__call__", (self, other), {})
 
+    @operation
     def __rmatmul__(self, other):
         return array_ufunc(np.matmul, "__call__", (other, self), {})
 
+    @operation
     def __imatmul__(self, other):
         return call_ufunc(np.matmul, self, other, out=(self,))

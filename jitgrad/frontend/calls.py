@@ -1,4 +1,4 @@
-"""Which of the user's functions run during a trace, and which names their code reads.
+"""Which of the user's functions run during a trace.
 
 Python 3.12 and later tell of function starts through `sys.monitoring`, earlier ones through the trace function, where
 a debugger's or coverage tool's own is called as well and put back at the end.
@@ -6,7 +6,6 @@ a debugger's or coverage tool's own is called as well and put back at the end.
 
 from __future__ import annotations
 
-import dis
 import functools
 import os
 import sys
@@ -15,9 +14,11 @@ import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from types import CodeType
 from typing import Any
+
+from ..errors import user_location
+from ..ir.node import _scope
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARIES = tuple(
@@ -30,88 +31,6 @@ _PACKAGE_FOLDERS = (os.sep + "site-packages" + os.sep, os.sep + "dist-packages" 
 def is_library(file: str) -> bool:
     """Whether code in `file` belongs to jitgrad, the standard library or an installed package."""
     return file.startswith((*_LIBRARIES, "<frozen ", "<__array_function__")) or any(f in file for f in _PACKAGE_FOLDERS)
-
-
-@dataclass(frozen=True)
-class Reads:
-    """The names that one code object reads."""
-
-    globals: tuple[str, ...]
-    attributes: frozenset[str]
-    every_attribute: bool  # attributes are read by computed names too
-    decides: bool  # takes branches, or turns values into Python numbers
-    element_calls: frozenset[str]  # global names, and makers of arrays, in calls with an element of something as argument
-    makers: frozenset[str]  # what kinds of arrays the code may make from nothing, see `MAKERS`
-
-
-_CONVERSIONS = {"float", "int", "bool", "round", "any", "all"}  # builtins
-_CONVERTING_METHODS = {"item", "tolist", "allclose", "array_equal", "array_equiv"}
-MAKERS = {
-    "zeros": "zeros", "zeros_like": "zeros", "empty": "zeros", "empty_like": "zeros", "ones": "ones", "ones_like": "ones",
-    "full": "other", "full_like": "other", "arange": "counting", "indices": "counting", "eye": "other", "identity": "other",
-    "tri": "other", "linspace": "other",
-}  # fmt: skip
-"""Functions that make arrays from nothing, and of what elements."""
-_COMPUTED = {"getattr", "vars", "__dict__", "attrgetter"}
-_GLOBAL_OPS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
-_ATTRIBUTE_OPS = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "LOAD_SUPER_METHOD")
-
-
-@functools.lru_cache(maxsize=4096)
-def reads_of(code: CodeType) -> Reads:
-    """What `code` reads, from its instructions."""
-    instructions = list(dis.get_instructions(code))
-    names = dict.fromkeys(one.argval for one in instructions if one.opname in _GLOBAL_OPS)
-    attributes = {one.argval for one in instructions if one.opname in _ATTRIBUTE_OPS}
-    used = attributes.union(names)
-    element_calls, nested = _uses_of_elements(instructions)
-    decides = (
-        any("JUMP" in one.opname and "_IF_" in one.opname for one in instructions)
-        or not (_CONVERSIONS.isdisjoint(names) and _CONVERTING_METHODS.isdisjoint(used))
-        or nested
-        or not element_calls.isdisjoint(MAKERS)  # np.zeros(sizes[0])
-    )
-    return Reads(
-        tuple(names),
-        frozenset(attributes),
-        not _COMPUTED.isdisjoint(used),
-        decides,
-        frozenset(element_calls),
-        frozenset(MAKERS[name] for name in used.intersection(MAKERS)),
-    )
-
-
-def _uses_of_elements(instructions: list[dis.Instruction]) -> tuple[set[str], bool]:
-    """The names (global ones, and makers of arrays) in calls that have an element of something as argument, and whether
-    an element picks from something, as in `a[b[i]]`."""
-    found: set[str] = set()
-    since_call: set[str] = set()
-    nested = took_element = False
-    for k, instruction in enumerate(instructions):
-        takes_element = _takes_element(instructions, k)
-        if takes_element:
-            nested |= took_element
-            found |= since_call
-        elif instruction.opname.startswith("CALL"):
-            since_call.clear()
-        elif instruction.opname in _GLOBAL_OPS or _names_maker(instruction):
-            since_call.add(instruction.argval)
-        took_element = takes_element
-    return found, nested
-
-
-def _names_maker(instruction: dis.Instruction) -> bool:
-    return instruction.opname in _ATTRIBUTE_OPS and instruction.argval in MAKERS
-
-
-def _takes_element(instructions: list[dis.Instruction], k: int) -> bool:
-    """Whether instruction k is a subscription, of something else than `.shape`, with something else than a slice."""
-    one = instructions[k]
-    # Python 3.14 has made the subscription a binary operator.
-    if one.opname != "BINARY_SUBSCR" and (one.opname != "BINARY_OP" or one.argrepr != "[]"):
-        return False
-    of_shape = k > 1 and instructions[k - 2].argval == "shape"
-    return not of_shape and instructions[k - 1].opname != "BUILD_SLICE"
 
 
 _monitoring_tools: Any = getattr(sys, "monitoring", None)  # Python 3.12 and later
@@ -143,16 +62,40 @@ def unwatched(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def quiet(*args, **kwargs):
-        hook = sys.gettrace()
-        if hook is None or getattr(hook, "__code__", None) is not _hook_code:
+        if sys.gettrace() is not _hook:
             return function(*args, **kwargs)
         sys.settrace(None)
         try:
             return function(*args, **kwargs)
         finally:
-            sys.settrace(hook)
+            sys.settrace(_hook)
 
     return quiet
+
+
+def operation(function: Callable) -> Callable:
+    """`function`, which the user's code calls in order to compute with traced arrays, and which calls none of the user's.
+
+    The nodes that it makes are said to come from the line that calls it, found once for all of them.
+    """
+
+    @functools.wraps(function)
+    def located(*args, **kwargs):
+        scope = _scope.get()
+        if scope is None or scope.where is not None:  # no trace to speak of; a part of another operation
+            return function(*args, **kwargs)
+        scope.where = user_location(2)
+        hooked = sys.gettrace() is _hook
+        if hooked:
+            sys.settrace(None)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            scope.where = None
+            if hooked:
+                sys.settrace(_hook)
+
+    return located
 
 
 def _start_tracing() -> Callable[[], None]:
@@ -176,9 +119,6 @@ def _hook(frame, event, argument):
         listener = _listener.get()
         if listener is not None:
             listener(frame.f_code, frame.f_globals)
-
-
-_hook_code = _hook.__code__
 
 
 def _chained_hook(previous: Callable) -> Callable:

@@ -20,11 +20,9 @@ generators seeded by the system inside the function.
 
 from __future__ import annotations
 
-import _random
 import builtins
 import functools
 import itertools
-import pickle
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,8 +30,10 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MemberDescriptorT
 
 import numpy as np
 
-from .calls import is_library, reads_of
+from .calls import is_library
 from .guards import ATOMS, MISSING, Place, Watch, cell_value, same_value
+from .randomness import global_generators, is_random_generator, random_modules, random_state
+from .reads import reads_of
 from .trace import Trace
 
 LIMIT = 1000
@@ -54,13 +54,13 @@ class Watcher:
         self._objects: list = []
         self._names: set[str] = {"__wrapped__", "__call__"}
         self._every_attribute = False
-        self._generators: list[tuple[object, bytes]] = []  # random generators and their states at first sight
+        self._generators: list[tuple[object, object]] = []  # random generators and their states at first sight
         self._iterators = False
         self._todo: list = []
         self._looking = False
-        self._random_modules = _random_modules()
-        for module in self._random_modules:
-            self.look_into(getattr(sys.modules[module], "_inst", None) or sys.modules[module].mtrand._rand)
+        self._random_modules = random_modules()
+        for generator in global_generators():
+            self._watch_generator(generator)
 
     def function_starts(self, code: CodeType, namespace: dict) -> None:
         """A function of the user with this code and these globals begins to run."""
@@ -92,10 +92,10 @@ class Watcher:
         An iterator cannot be asked whether it was advanced: a function that can reach one is taken not to be repeatable.
         """
         changes = self.watch.changes()
-        if self._iterators or changes is None or self._random_modules != _random_modules():
+        if self._iterators or changes is None or self._random_modules != random_modules():
             return False  # NumPy imports its random module when it is first used
         return all(same_value(place.value, now) for place, now in changes) and all(
-            _random_state(generator) == state for generator, state in self._generators
+            random_state(generator) == state for generator, state in self._generators
         )
 
     def look_into(self, *roots) -> None:
@@ -155,13 +155,17 @@ class Watcher:
                 return ()
             case Iterator():
                 self._iterators = True
-        if _is_random_generator(value):
-            self._generators.append((value, _random_state(value)))
+        if is_random_generator(value):
+            self._watch_generator(value)
             return ()
         if self._has_own_attributes(value) and len(self._objects) < LIMIT:
             self._objects.append(value)
             self._look_at_attributes(value, self._wanted_names(value))
         return ()
+
+    def _watch_generator(self, generator) -> None:
+        self._seen[id(generator)] = generator
+        self._generators.append((generator, random_state(generator)))
 
     def _length(self, container) -> None:
         if (id(container), len) not in self._places:
@@ -255,27 +259,6 @@ def _takes_numbers(value) -> bool:
     if isinstance(value, ModuleType):
         return value.__name__ in _OF_NUMBERS
     return value is range or (isinstance(value, BuiltinFunctionType) and value.__module__ in _OF_NUMBERS)
-
-
-def _random_modules() -> list[str]:
-    """The modules with a global random generator that have been imported so far."""
-    return [module for module in ("random", "numpy.random") if module in sys.modules]
-
-
-def _is_random_generator(value) -> bool:
-    if isinstance(value, _random.Random):
-        return True
-    numpy_random = sys.modules.get("numpy.random")
-    return numpy_random is not None and isinstance(value, (numpy_random.Generator, numpy_random.RandomState))
-
-
-def _random_state(generator) -> bytes:
-    """The state of a random generator of Python's or NumPy's."""
-    if isinstance(generator, _random.Random):
-        return pickle.dumps(generator.getstate())
-    if hasattr(generator, "bit_generator"):
-        return pickle.dumps(generator.bit_generator.state)
-    return pickle.dumps(generator.get_state(legacy=False))
 
 
 def is_library_class(kind: type) -> bool:

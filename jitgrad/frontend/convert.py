@@ -174,6 +174,8 @@ def spread_number(value, dtype: np.dtype, shape: tuple[int, ...]) -> Node:
 
 
 def _converted(value, dtype: np.dtype):
+    if type(value) is float and dtype is WEAK[float]:
+        return dtype.type(value)
     try:
         with np.errstate(all="ignore"):
             return np.asarray(value, dtype)[()]

@@ -12,8 +12,9 @@ import numpy as np
 from .. import tree
 from ..errors import UsageError
 from ..ir.aval import Aval
-from ..ir.graph import Graph, is_input, substitute
-from ..ir.node import Interning, Node, fresh_input, full, scope
+from ..ir.collector import forget
+from ..ir.graph import Graph, substitute
+from ..ir.node import INPUT, Node, fresh_input, full
 from .array import Array
 from .calls import listening
 from .captures import Watcher
@@ -45,12 +46,19 @@ class Output:
 
     def build(self, arrays: Sequence) -> Any:
         """The function's result, `arrays` being its traced leaves."""
+        if self.in_order:
+            return tree.unflatten(self.structure, arrays)
         leaves = [
             value if place is None else arrays[place] for place, value in zip(self.places, self.values, strict=True)
         ]
         for k in self.repeated:
             leaves[k] = leaves[k].copy()
         return tree.unflatten(self.structure, leaves)
+
+    @cached_property
+    def in_order(self) -> bool:
+        """Whether the leaves are the outputs, one by one."""
+        return self.places == tuple(range(len(self.places)))
 
     @cached_property
     def repeated(self) -> tuple[int, ...]:
@@ -68,7 +76,6 @@ class Traced:
     graph: Graph
     guards: Guards
     output: Output
-    nodes: Interning
     repeatable: bool
 
 
@@ -132,11 +139,13 @@ def _finish(trace: Trace, watcher: Watcher, arguments: list, outputs: list, outp
     graph = Graph(tuple(arguments), tuple(substitute(outputs, constants) if constants else outputs))
     used = set(graph.nodes)
     read = [c for c in trace.captured if c.node in used]
-    graph = Graph((*arguments, *(c.node for c in read)), graph.outputs)
+    graph = graph.with_inputs((*arguments, *(c.node for c in read)))
     _check_leaks(graph)
+    forget(graph.nodes)
+    forget([node.operands for node in graph.nodes])
     arrays = tuple(_now_or_then(c, outside) for c in read)
     guards = Guards(watcher.watch, arrays, _exact(trace, watcher, outside))
-    return Traced(graph, guards, output, scope(), watcher.is_repeatable())
+    return Traced(graph, guards, output, watcher.is_repeatable())
 
 
 def _is_uniform(array: np.ndarray) -> bool:
@@ -196,6 +205,6 @@ def _is_from_nothing(array: np.ndarray, makers: set[str]) -> bool:
 def _check_leaks(graph: Graph) -> None:
     """Refuses values of traces that have ended."""
     known = set(graph.inputs)
-    foreign = {node for node in graph.nodes if is_input(node) and node not in known}
+    foreign = {node for node in graph.nodes if node.primitive is INPUT and node not in known}
     if foreign:
         refuse_foreign(graph.outputs, foreign)

@@ -16,7 +16,6 @@ import numpy as np
 from ..errors import Limitation, UsageIndexError, UsageTypeError
 from ..ir.node import Node, call
 from .aliasing import view_of
-from .calls import unwatched
 from .convert import as_array, broadcast_shapes, cast, contains_traced, spread
 from .handle import Handle, array_of, check_scope
 from .trace import capture, read_values
@@ -45,7 +44,6 @@ class New(NamedTuple):
     gap: bool = False
 
 
-@unwatched
 def index(x: Handle, key) -> Handle:
     """x[key], as NumPy: UsageIndexError for what is out of range or no index."""
     check_scope(x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ def _builder(ufunc: np.ufunc, operands: tuple[np.dtype, ...], results: tuple[np.
         return special
     primitive = primitive_of(ufunc)
     if primitive is not None:
-        return lambda *nodes: apply(primitive, *nodes)
+        return partial(apply, primitive)
     implementation = UFUNCS.get(ufunc)
     if implementation is None:
         module = "np." if getattr(np, ufunc.__name__, None) is ufunc else "the ufunc "

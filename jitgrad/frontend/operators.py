@@ -8,7 +8,6 @@ from ..errors import UsageOverflowError, UsageTypeError, UsageValueError
 from ..ir.aval import aval_of
 from ..ir.node import Node, call, full
 from .aliasing import check_unshared
-from .calls import unwatched
 from .convert import (
     WEAK,
     as_array,
@@ -33,7 +32,6 @@ _POWERS = (np.power, np.float_power)
 _BY_VALUE = COMPARISONS.union(_POWERS)
 
 
-@unwatched
 def operate(ufunc: np.ufunc, x, y):
     """The operator of `ufunc` between x and y, of which at least one is a traced array."""
     x_shape: tuple[int, ...] = ()
@@ -67,7 +65,6 @@ def operate(ufunc: np.ufunc, x, y):
     return array_of(loop.build(operand_node(x, operands[0], shape), operand_node(y, operands[1], shape)), loop.weak)
 
 
-@unwatched
 def operate_one(ufunc: np.ufunc, x: Handle) -> Handle:
     """The unary operator of `ufunc`."""
     check_scope(x)
@@ -75,7 +72,6 @@ def operate_one(ufunc: np.ufunc, x: Handle) -> Handle:
     return array_of(loop.build(cast(x.node, loop.operands[0])), loop.weak)
 
 
-@unwatched
 def operate_in_place(ufunc: np.ufunc, x: Handle, y):
     """x op= y: the handle takes the new value, as every name of NumPy's array would; a scalar is replaced, not changed.
 

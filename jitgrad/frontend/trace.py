@@ -26,7 +26,8 @@ SMALL = 1 << 16
 
 def array_aval(array: np.ndarray) -> Aval:
     """The aval of an outside array: its dtype in native byte order."""
-    return aval_of(array.shape, check_dtype(array.dtype).newbyteorder("="))
+    dtype = check_dtype(array.dtype)
+    return aval_of(array.shape, dtype if dtype.isnative else dtype.newbyteorder("="))
 
 
 def check_dtype(dtype: np.dtype, what: str = "an array") -> np.dtype:

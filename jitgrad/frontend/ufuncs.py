@@ -9,7 +9,6 @@ import numpy as np
 from ..errors import Limitation, UsageError, UsageTypeError
 from ..ir.node import Node, call
 from .aliasing import check_unshared
-from .calls import unwatched
 from .convert import as_array, broadcast_shapes, cast, kind_of, spread
 from .folds import accumulate, reduce
 from .handle import Handle, array_of, check_scope
@@ -19,7 +18,6 @@ from .operators import call_elementwise, store
 _IGNORED = ("order", "subok")  # memory layout and subclasses: nothing that a traced array has
 
 
-@unwatched
 def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple, options: dict):
     """What NumPy calls when a ufunc meets a traced array."""
     if method == "__call__":

@@ -27,20 +27,17 @@ def dtype_from_short(short: str) -> np.dtype:
 class Aval:
     """Shape and dtype, made by `aval_of`, which keeps the common ones so that equal avals mostly are one object."""
 
-    __slots__ = ("shape", "dtype", "__weakref__")
+    __slots__ = ("shape", "dtype", "size", "__weakref__")
     shape: tuple[int, ...]
     dtype: np.dtype
+    size: int
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype):
-        self.shape, self.dtype = shape, dtype
+        self.shape, self.dtype, self.size = shape, dtype, prod(shape)
 
     @property
     def ndim(self) -> int:
         return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        return prod(self.shape)
 
     def __eq__(self, other) -> bool:
         return self is other or (isinstance(other, Aval) and self.shape == other.shape and self.dtype == other.dtype)

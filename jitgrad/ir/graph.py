@@ -21,6 +21,12 @@ class Graph:
         """Every node that the outputs need, inputs included, operands before their users."""
         return topological(self.outputs)
 
+    def with_inputs(self, inputs: tuple[Node, ...]) -> Graph:
+        """The same outputs, as functions of `inputs`."""
+        graph = Graph(inputs, self.outputs)
+        graph.__dict__["nodes"] = self.nodes  # what lies under the outputs is the same: not walked again
+        return graph
+
     def rebuild(self, rewrite: Callable[[Node], Node]) -> Graph:
         """The graph with each node, its operands already rewritten, replaced by `rewrite(node)`; what is new is blamed
         on the line of what it replaces."""
@@ -43,24 +49,19 @@ class Graph:
 
 def topological(roots: Iterable[Node]) -> list[Node]:
     """All nodes under `roots`, operands before their users, in a reproducible order."""
-    order: list[Node] = []
-    seen: set[Node] = set()
+    done: dict[Node, None] = {}
     for root in roots:
-        stack: list = [root]
-        while stack:
-            node = stack.pop()
-            if type(node) is tuple:  # all operands are done
-                order.append(node[0])
-                continue
-            if node in seen:
-                continue
-            seen.add(node)
-            if not node.operands:
-                order.append(node)
-                continue
-            stack.append((node,))
-            stack.extend(operand for operand in reversed(node.operands) if operand not in seen)
-    return order
+        path = [] if root in done else [(root, iter(root.operands))]  # with the operands that are still to be looked at
+        while path:
+            node, operands = path[-1]
+            for operand in operands:
+                if operand not in done:
+                    path.append((operand, iter(operand.operands)))
+                    break
+            else:
+                done[node] = None
+                path.pop()
+    return list(done)
 
 
 def with_operands(node: Node, replaced: dict[Node, Node]) -> Node:
@@ -86,7 +87,7 @@ def depends_on(roots: Iterable[Node], leaves: Iterable[Node]) -> set[Node]:
     """The nodes under `roots` that depend on one of `leaves`, those leaves included."""
     found = set(leaves)
     for node in topological(roots):
-        if any(operand in found for operand in node.operands):
+        if not found.isdisjoint(node.operands):
             found.add(node)
     return found
 

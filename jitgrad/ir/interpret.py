@@ -8,7 +8,10 @@ import numpy as np
 
 from ..errors import InternalError, UsageIndexError, UsageValueError
 from .graph import Graph
-from .node import CONSTANT, Node
+from .node import Node
+
+_KEPT_ELEMENTS = 1 << 18
+"""Elements, over all nodes, up to which every value is kept until the end: finding out which may go costs more."""
 
 
 def run(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -32,13 +35,15 @@ def run(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
                 f"input of {node.aval} got shape {array.shape}, dtype {array.dtype}", node.where
             )
         values[node] = array
-    dying = _last_uses(graph)
+    dying = _last_uses(graph) if sum([node.aval.size for node in graph.nodes]) > _KEPT_ELEMENTS else {}
     with np.errstate(all="ignore"):
         for node in graph.nodes:
-            if node not in values:
-                values[node] = _evaluate(node, values)
-            for operand in dying.get(node, ()):
-                del values[operand]
+            if node in values:
+                continue
+            values[node] = _evaluate(node, [values[operand] for operand in node.operands])
+            if dying:
+                for operand in dying.get(node, ()):
+                    del values[operand]
     return _fresh([values[node] for node in graph.outputs], arrays)
 
 
@@ -54,19 +59,17 @@ def _last_uses(graph: Graph) -> dict[Node, list[Node]]:
     return dying
 
 
-def _evaluate(node: Node, values: dict[Node, np.ndarray]) -> np.ndarray:
-    if node.primitive is CONSTANT:
-        return np.asarray(node.params["value"])
-    operands = [values[operand] for operand in node.operands]
+def _evaluate(node: Node, operands: list[np.ndarray]) -> np.ndarray:
     try:
         result = np.asarray(node.primitive.reference(*operands, **node.params))
     except IndexError:
         raise index_error(node, operands) from None
     except ValueError as error:  # integers to negative integer powers
         raise UsageValueError(f"np.{node.primitive.name}: {error}", None, node.where) from None
-    if result.dtype != node.dtype or result.shape != node.shape:
+    aval = node.aval
+    if result.shape != aval.shape or (result.dtype is not aval.dtype and result.dtype != aval.dtype):
         found = f"{result.dtype} of shape {result.shape}"
-        raise InternalError(f"{node.primitive.name} gave {found} where {node.aval} is declared", node.where)
+        raise InternalError(f"{node.primitive.name} gave {found} where {aval} is declared", node.where)
     return result
 
 

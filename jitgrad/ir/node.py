@@ -1,14 +1,16 @@
 """Nodes, and how they are made: typed, immutable, interned.
 
-Interning belongs to a scope (one trace with all that is done to its graph until it is compiled): within a scope the
-same operation on the same operands is one node, so common subexpressions vanish by construction. The table dies with
-its scope: a plain dict costs 0.5 to 0.6 us a node, where one process-wide table of weak references took several.
+Interning belongs to a scope (one trace, or the compilation of one graph): within a scope the same operation on the same
+operands is one node, so common subexpressions vanish by construction. The table dies with its scope: a plain dict costs
+0.5 to 0.6 us a node, where one process-wide table of weak references took several.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
+from operator import attrgetter
 
 import numpy as np
 
@@ -40,16 +42,16 @@ class Node:
     # Arithmetic for derivative rules: equal avals on both sides, or a Python number, which takes the node's aval.
     # The primitives are found by name, as the operations are declared above this layer.
     def __add__(self, other):
-        return call("add", self, like(self, other))
+        return apply(_PRIMITIVES["add"], self, other if type(other) is Node else like(self, other))
 
     def __sub__(self, other):
-        return call("subtract", self, like(self, other))
+        return apply(_PRIMITIVES["subtract"], self, other if type(other) is Node else like(self, other))
 
     def __mul__(self, other):
-        return call("multiply", self, like(self, other))
+        return apply(_PRIMITIVES["multiply"], self, other if type(other) is Node else like(self, other))
 
     def __truediv__(self, other):
-        return call("divide", self, like(self, other))
+        return apply(_PRIMITIVES["divide"], self, other if type(other) is Node else like(self, other))
 
     def __radd__(self, other):
         return call("add", like(self, other), self)
@@ -67,16 +69,16 @@ class Node:
         return call("negative", self)
 
     def __lt__(self, other):
-        return call("less", self, like(self, other))
+        return apply(_PRIMITIVES["less"], self, other if type(other) is Node else like(self, other))
 
     def __le__(self, other):
-        return call("less_equal", self, like(self, other))
+        return apply(_PRIMITIVES["less_equal"], self, other if type(other) is Node else like(self, other))
 
     def __gt__(self, other):
-        return call("greater", self, like(self, other))
+        return apply(_PRIMITIVES["greater"], self, other if type(other) is Node else like(self, other))
 
     def __ge__(self, other):
-        return call("greater_equal", self, like(self, other))
+        return apply(_PRIMITIVES["greater_equal"], self, other if type(other) is Node else like(self, other))
 
 
 class Interning:
@@ -97,16 +99,21 @@ _scope: ContextVar[Interning | None] = ContextVar("jitgrad_interning", default=N
 
 
 @contextmanager
-def interning(again: Interning | None = None):
-    """Opens a scope unless one is open already; nodes can be made only inside one. `again` is a scope to reopen."""
+def interning(nodes: Iterable[Node] = ()):
+    """Opens a scope unless one is open already; nodes can be made only inside one.
+
+    `nodes`, with all their operands, are taken over from a scope that has ended.
+    """
     scope = _scope.get()
     if scope is not None:
         yield scope
         return
-    token = _scope.set(again or Interning())
+    scope = Interning()
+    scope.table = {_key(node): node for node in nodes if node.primitive is not INPUT}
+    token = _scope.set(scope)
     try:
         with paused():
-            yield _scope.get()
+            yield scope
     finally:
         _scope.reset(token)
 
@@ -130,6 +137,9 @@ def blamed_on(where: Location | None):
         current.where = outer
 
 
+_aval_of = attrgetter("aval")
+
+
 def apply(primitive: Primitive, *operands: Node, **params) -> Node:
     """The node of `primitive` on `operands`: the one there is, or a new one.
 
@@ -139,10 +149,13 @@ def apply(primitive: Primitive, *operands: Node, **params) -> Node:
     key = (primitive, operands, *params.values()) if params else (primitive, operands)
     node = current.table.get(key)
     if node is None:
-        aval = primitive.aval(*[operand.aval for operand in operands], **params)
-        node = Node(primitive, operands, params, aval, current.where or user_location(2))
+        aval = primitive.aval(*map(_aval_of, operands), **params)
+        node = Node(primitive, operands, params or _NO_PARAMS, aval, current.where or user_location(2))
         current.table[key] = node
     return node
+
+
+_NO_PARAMS: dict = {}  # one for all: graphs are kept, and what they consist of costs the garbage collector time
 
 
 def call(name: str, *operands: Node, **params) -> Node:
@@ -155,13 +168,13 @@ def _leaf_aval(*, value=None, aval=None, **_):
 
 
 INPUT = Primitive("input", reference=lambda **_: None, aval=_leaf_aval, code=Leaf())
-CONSTANT = Primitive("constant", reference=lambda value, **_: value, aval=_leaf_aval, code=Leaf())
+CONSTANT = Primitive("constant", reference=lambda value: value, aval=_leaf_aval, code=Leaf())
 from .primitive import PRIMITIVES as _PRIMITIVES  # noqa: E402  (after the two leaves are declared)
 
 
 def fresh_input(aval: Aval) -> Node:
     """A new input: never the same node as any other."""
-    return Node(INPUT, (), {}, aval, user_location(2))
+    return Node(INPUT, (), _NO_PARAMS, aval, user_location(2))
 
 
 _PADDED = np.finfo(np.longdouble).nmant == 63  # 80 bits in 12 or 16 bytes
@@ -175,9 +188,9 @@ def bits_of(number: np.generic | np.ndarray) -> bytes:
 
 def constant(value, dtype) -> Node:
     """The 0-d constant `value` of `dtype`. Told apart by bits: 0.0 and -0.0 differ, nan is nan."""
-    scalar = np.asarray(value, dtype)[()]
+    scalar = value if type(value) is np.dtype(dtype).type else np.asarray(value, dtype)[()]
     current = _scope.get() or scope()
-    key = (CONSTANT, scalar.dtype, bits_of(scalar))
+    key = _constant_key(scalar)
     node = current.table.get(key)
     if node is None:
         node = Node(CONSTANT, (), {"value": scalar}, aval_of((), scalar.dtype), current.where or user_location(2))
@@ -185,8 +198,30 @@ def constant(value, dtype) -> Node:
     return node
 
 
+def _constant_key(scalar) -> tuple:
+    return CONSTANT, scalar.dtype, bits_of(scalar)
+
+
+def _key(node: Node) -> tuple:
+    """Under what a scope's table has the node."""
+    if node.primitive is CONSTANT:
+        return _constant_key(node.params["value"])
+    return node.primitive, node.operands, *node.params.values()
+
+
 def full(value, aval: Aval) -> Node:
     """`value` at every place of `aval`."""
+    if not value or type(value) not in (int, float):  # 0.0 and -0.0 are equal, but two constants
+        return _full(value, aval)
+    table = scope().table
+    key = (full, type(value), value, aval.shape, aval.dtype)
+    node = table.get(key)
+    if node is None:
+        node = table[key] = _full(value, aval)
+    return node
+
+
+def _full(value, aval: Aval) -> Node:
     node = constant(value, aval.dtype)
     return node if not aval.shape else call("broadcast", node, shape=aval.shape, axes=())
 

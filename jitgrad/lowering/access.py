@@ -17,6 +17,10 @@ class Access:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
     def step_into(self, view: Node) -> Access | None:
         """The access of `view`, a View of the node that this is the access of; None when no strides describe it."""
         found = view.primitive.code.strided(self.offset, self.shape, self.strides, **view.params)

@@ -289,11 +289,16 @@ def covers_whole(place: Node) -> bool:
     return sum(operand.aval.size for operand in place.operands) == place.aval.size
 
 
-def combining_kernel(op: str, parts: Node, result: Node) -> tuple[Kernel, Binding]:
-    """The kernel that folds `parts`, along their first axis, into `result`."""
-    axes = set(range(parts.ndim))
-    strides = [list(contiguous_strides(parts.shape)), [0, *contiguous_strides(result.shape)]]
-    body: list[tuple] = [("load", (), (0,), parts.dtype, axes)]
-    dtypes, folds = [parts.dtype] * 2, [(op, 0, 1, frozenset({0}))]
-    draft = _Draft(parts.shape, body, [parts, result], [0, 0], strides, dtypes, [(), ()], [], [], folds, set())
+def combining_kernel(op: str, parts: list[Node], results: list[Node]) -> tuple[Kernel, Binding]:
+    """The kernel that folds each of `parts`, all of one shape, along its first axis into the result at its place."""
+    whole, count = parts[0], len(parts)
+    axes = set(range(whole.ndim))
+    strides = [list(contiguous_strides(node.shape)) for node in parts]
+    strides += [[0, *contiguous_strides(node.shape)] for node in results]
+    dtypes = [node.dtype for node in (*parts, *results)]
+    body: list[tuple] = [("load", (), (slot,), node.dtype, axes) for slot, node in enumerate(parts)]
+    folds = [(op, slot, count + slot, frozenset({0})) for slot in range(count)]
+    offsets = [0] * (2 * count)
+    indexed: list[tuple[tuple[int, int], ...]] = [()] * (2 * count)
+    draft = _Draft(whole.shape, body, [*parts, *results], offsets, strides, dtypes, indexed, [], [], folds, set())
     return finish(draft)

@@ -11,25 +11,29 @@ from .kernel import Store
 from .steps import KernelStep, RoutineStep, Step
 
 LARGEST_SHARED = 1 << 16  # bytes of the matrix that every row of a product is multiplied with: it stays in a near cache
+PART_OF_WORK = 8          # elements that a block reads for each element of the parts of folds that it makes
+FULL = 16                 # rows of a block if they are the elements of vectors: no less than two of them
+ROWS_OF_PRODUCT = 128     # of a large product cut alone: each piece packs the whole other factor again
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A step as a loop over rows; what it touches, array by array:
+    """A step as a loop over `rows` rows; what it touches, array by array:
 
     strides    elements from row to row
     spans      elements that a row reaches over
     folded     arrays that hold a fold over all rows: of some of the rows, a part of it
     whole      arrays that are not gone through row by row: taken by indices, or backwards
-    read       elements that one row reads
+    least      rows that a block must have to be worth its overhead
     """
 
     step: Step
+    rows: int
     strides: tuple[int, ...]
     spans: tuple[int, ...]
     folded: frozenset[int]
     whole: frozenset[int]
-    read: int
+    least: int
 
     @property
     def buffers(self) -> tuple[Node, ...]:
@@ -38,11 +42,6 @@ class Rows:
     @property
     def offsets(self) -> tuple[int, ...]:
         raise NotImplementedError
-
-    @property
-    def folded_elements(self) -> int:
-        """Elements of what is folded over the rows, all of it together."""
-        return sum(self.buffers[slot].aval.size for slot in self.folded)
 
     def part(self, first: int, count: int, moves: tuple[int, ...]) -> Step:
         """The step for rows `first` to `first + count`, its arrays moved by so many elements."""
@@ -57,10 +56,25 @@ class Rows:
         return replace(self, step=self.step.renamed(replaced))
 
 
-def rows_of(step: Step, rows: int, axis: int = 0) -> Rows | None:
-    """`step` as a loop over `rows` rows, a kernel along its loop `axis`; None where it is none, or where its rows depend
-    on each other in another way than by folds."""
-    return _kernel_rows(step, rows, axis) if isinstance(step, KernelStep) else _product_rows(step, rows)
+def rows_of(step: Step, rows: int) -> Rows | None:
+    """`step` as a loop over `rows` rows beside others; None where it is none, or where its rows depend on each other in
+    another way than by folds."""
+    return _kernel_rows(step, rows, 0) if isinstance(step, KernelStep) else _product_rows(step, rows)
+
+
+def loops_of(step: Step) -> list[Rows]:
+    """The loops of a step, each as rows, along which it can be cut when it is called alone; the outermost first."""
+    if isinstance(step, KernelStep):
+        loops = [_kernel_rows(step, extent, axis) for axis, extent in enumerate(step.binding.extents)]
+        return [loop for loop in loops if loop is not None]
+    return _product_loops(step) if step.routine == "matmul" else []
+
+
+def _least_rows(buffers: tuple[Node, ...], folded: frozenset[int], read: int) -> int:
+    """Rows of which there must be so many that the parts of folds are little beside what they are folded from; `read` are
+    the elements that one row reads."""
+    parts = sum(buffers[slot].aval.size for slot in folded)
+    return max(1, -(-PART_OF_WORK * parts // max(1, read)))
 
 
 # --- kernels: the rows are steps of one loop
@@ -106,19 +120,15 @@ def _kernel_rows(step: KernelStep, rows: int, axis: int) -> KernelRows | None:
         + sum((e - 1) * abs(s) for k, (e, s) in enumerate(zip(extents, strides, strict=True)) if k != axis)
         for strides in binding.strides
     )
-    return KernelRows(
-        step,
-        tuple(merged * strides[axis] for strides in binding.strides),
-        spans,
-        frozenset(fold.slot for fold in kernel.folds if fold.axes >> axis & 1),
-        _whole(step, axis),
-        max(1, prod(extents) // rows),
-        axis,
-        merged,
-    )
+    strides = tuple(merged * strides[axis] for strides in binding.strides)
+    folded = frozenset(fold.slot for fold in kernel.folds if fold.axes >> axis & 1)
+    least = _least_rows(binding.buffers, folded, prod(extents) // max(1, rows))
+    if axis == kernel.rank - 1 and axis > 0:
+        least = max(least, FULL)
+    return KernelRows(step, rows, strides, spans, folded, _whole(step), least, axis, merged)
 
 
-def _whole(step: KernelStep, axis: int) -> frozenset[int]:
+def _whole(step: KernelStep) -> frozenset[int]:
     adding = {store.slot for store in step.kernel.stores if store.indices}
     strides, indexed = step.binding.strides, step.binding.indexed
     return frozenset(
@@ -165,26 +175,41 @@ def _cut(access: Access, axis: int | None, count: int, move: int) -> Access:
 
 
 def _product_rows(step: RoutineStep, rows: int) -> ProductRows | None:
+    """The product as a loop over batches, or over rows with a small matrix beside, or over the terms of a small result."""
     if step.routine != "matmul":
         return None
     (*batch, height, width), terms = step.result.shape, step.operands[0].shape[-1]
-    n = len(batch)
     itemsize = step.node.dtype.itemsize
-    axes: tuple[int | None, int | None, int | None]
-    if batch and batch[0] == rows:
-        axes, folded = (0, 0, 0), False
-    elif not batch and height == rows and terms * width * itemsize <= LARGEST_SHARED:
-        axes, folded = (n, n, None), False
-    elif not batch and terms == rows and height * width * itemsize <= LARGEST_SHARED:
-        axes, folded = (None, n + 1, n), True
-    else:
-        return None
+    if batch:
+        return _product_along(step, (0, 0, 0)) if batch[0] == rows else None
+    if height == rows and terms * width * itemsize <= LARGEST_SHARED:
+        return _product_along(step, (0, 0, None))
+    if terms == rows and height * width * itemsize <= LARGEST_SHARED:
+        return _product_along(step, (None, 1, 0))
+    return None
+
+
+def _product_loops(step: RoutineStep) -> list[Rows]:
+    """The product as a loop over batches, rows or columns: first the longest that is one of enough."""
+    n = step.result.ndim - 2
+    loops = [_product_along(step, (axis, axis, axis)) for axis in range(n)]
+    sides = [
+        _product_along(step, (n, n, None), ROWS_OF_PRODUCT),
+        _product_along(step, (n + 1, None, n + 1), ROWS_OF_PRODUCT),
+    ]
+    return [*loops, *(sides if step.result.shape[n] >= step.result.shape[n + 1] else reversed(sides))]
+
+
+def _product_along(step: RoutineStep, axes: tuple[int | None, int | None, int | None], least: int = 1) -> ProductRows:
     cut = list(zip(step.accesses, axes, strict=True))
-    strides = [0 if axis is None else access.strides[axis] for access, axis in cut]
-    read = sum(prod(access.shape) // rows for access, axis in cut[1:] if axis is not None)
-    whole = frozenset(k for k, access in enumerate(step.accesses) if any(stride < 0 for stride in access.strides))
+    strides = tuple(0 if axis is None else access.strides[axis] for access, axis in cut)
     spans = tuple(_span(access, axis) for access, axis in cut)
-    return ProductRows(step, tuple(strides), spans, frozenset((0,) if folded else ()), whole, max(1, read), axes)
+    folded = frozenset((0,) if axes[0] is None else ())
+    rows = next(access.shape[axis] for access, axis in cut if axis is not None)
+    read = sum(prod(access.shape) // max(1, rows) for access, axis in cut[1:] if axis is not None)
+    whole = frozenset(k for k, access in enumerate(step.accesses) if any(stride < 0 for stride in access.strides))
+    least = max(least, _least_rows(step.touches, folded, read))
+    return ProductRows(step, rows, strides, spans, folded, whole, least, axes)
 
 
 def _span(access: Access, axis: int | None) -> int:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from ..ir.aval import aval_of
 from ..ir.node import Node, fresh_input
 from .build import combining_kernel
-from .rows import Rows, rows_of
+from .rows import Rows, loops_of, rows_of
 from .steps import KernelStep, RoutineStep, Step
 from .work import Work, work_of
 
@@ -31,8 +31,7 @@ CANDIDATES = 3           # numbers of rows that are tried for a run
 PARALLEL_WORK = 60_000   # nanoseconds of one thread from which work is worth sharing
 PIECE_WORK = 15_000      # nanoseconds that a piece of it should take
 MOST_PIECES = 64
-PART_OF_WORK = 8         # points of a block for each element of the parts of folds that it makes
-FULL = 16                # rows of a block if they are the elements of vectors: no less than two of them
+MOST_COMBINED = 16       # folds whose parts one kernel puts together
 EVEN = 64                # blocks of more rows than that are multiples of it, so that vectors are full
 
 
@@ -119,14 +118,13 @@ def _numbers_of_rows(steps: list) -> list[int]:
 
 def _cut_alone(steps: list) -> _Run | None:
     """The first step alone, cut along the first of its loops that gives pieces enough."""
-    step = steps[0]
-    work = work_of(step).nanoseconds
-    if not isinstance(step, KernelStep) or work < PARALLEL_WORK:
+    work = work_of(steps[0]).nanoseconds
+    if work < PARALLEL_WORK:
         return None
     wanted = _pieces(work)
     found: _Run | None = None
-    for axis in range(step.kernel.rank):
-        run = _Run(steps, step.binding.extents[axis], axis)
+    for loop in loops_of(steps[0]):
+        run = _Run(steps, loop.rows, loop)
         if run.views and run.blocks_for(wanted) > (1 if found is None else found.blocks_for(wanted)):
             found = run
             if found.blocks_for(wanted) * 2 > wanted:
@@ -137,11 +135,11 @@ def _cut_alone(steps: list) -> _Run | None:
 class _Run:
     """The steps, from the first of `steps` on, that can be called for the same rows together; `rest` are the others.
 
-    With an `axis`, the first step alone, along that loop.
+    With `alone`, the first step alone, along that loop.
     """
 
-    def __init__(self, steps: list, rows: int, axis: int | None = None):
-        self.rows, self.alone = rows, axis is not None
+    def __init__(self, steps: list, rows: int, alone: Rows | None = None):
+        self.rows, self.alone = rows, alone is not None
         self.views: list[Rows] = []
         self.rest: list = []
         self._written: dict[Node, tuple[int, int]] = {}  # by the run: (offset, elements from row to row)
@@ -149,10 +147,9 @@ class _Run:
         self._touched: set[Node] = set()
         self._left_touched: set[Node] = set()            # by steps that are not in the run
         self._left_written: set[Node] = set()
-        if self.alone:
-            view = rows_of(steps[0], rows, axis or 0)
-            if view is not None and self._fits(view):
-                self._take(view)
+        if alone is not None:
+            if self._fits(alone):
+                self._take(alone)
             self.rest = steps[1:]
             return
         for step in steps[:WINDOW]:
@@ -171,7 +168,7 @@ class _Run:
     def _joins(self, step: Step) -> bool:
         """Takes `step` into the run if it can be."""
         view = rows_of(step, self.rows)
-        if view is None or 2 * _least_block(view) > self.rows or not self._is_free(step) or not self._fits(view):
+        if view is None or 2 * view.least > self.rows or not self._is_free(step) or not self._fits(view):
             return False
         self._take(view)
         return True
@@ -228,16 +225,14 @@ class _Run:
         row = self._row_bytes()
         if row * self.rows >= LEAST_BYTES:
             block = min(block, BLOCK_BYTES // row)
-        return self._rounded(max(1, block, -(-self.rows * len(self.views) // MOST_CALLS), *map(_least_block, self.views)))
+        return self._rounded(max(1, block, -(-self.rows * len(self.views) // MOST_CALLS), *(view.least for view in self.views)))
 
     def blocks_for(self, wanted: int) -> int:
         """How many blocks there are for a step on its own that should be cut into `wanted`."""
         return -(-self.rows // self._block_for(wanted))
 
     def _block_for(self, wanted: int) -> int:
-        (view,) = self.views
-        least = max(_least_block(view), FULL if 1 in view.strides else 1)
-        return self._rounded(max(-(-self.rows // wanted), least))
+        return self._rounded(max(-(-self.rows // wanted), *(view.least for view in self.views)))
 
     @staticmethod
     def _rounded(block: int) -> int:
@@ -254,23 +249,24 @@ class _Run:
             for node, (offset, stride) in self._written.items()
             if node not in public and offset == 0 and stride * self.rows == node.aval.size and not self.alone
         )
-        views, moves, combining = [], [], []
+        views, moves = [], []
+        parts: dict[tuple, list[tuple[Node, Node]]] = {}
         for view in self.views:
-            in_parts, steps = _in_parts(view, blocks)
-            combining += steps
+            in_parts, made = _in_parts(view, blocks)
+            for op, part, result in made:
+                parts.setdefault((op, part.aval), []).append((part, result))
             views.append(in_parts)
             moves.append(tuple(_moves(in_parts, slot, private) for slot in range(len(view.buffers))))
-        return Sweep(start, start + len(views), self.rows, block, tuple(views), tuple(moves), private), combining
+        sweep = Sweep(start, start + len(views), self.rows, block, tuple(views), tuple(moves), private)
+        combining = []
+        for (op, _), pairs in parts.items():
+            combining += [_combining(op, pairs[k : k + MOST_COMBINED]) for k in range(0, len(pairs), MOST_COMBINED)]
+        return sweep, combining
 
 
 def _pieces(work: float) -> int:
     """How many pieces so much work is worth."""
     return max(1, min(MOST_PIECES, int(work / PIECE_WORK)))
-
-
-def _least_block(view: Rows) -> int:
-    """Rows of which there must be so many that the parts of folds are little beside what they are folded from."""
-    return max(1, -(-PART_OF_WORK * view.folded_elements // view.read)) if view.folded else 1
 
 
 def _moves(view: Rows, slot: int, private: frozenset[Node]) -> tuple[int, int]:
@@ -280,11 +276,13 @@ def _moves(view: Rows, slot: int, private: frozenset[Node]) -> tuple[int, int]:
     return (0, 0) if node in private else (view.strides[slot], 0)
 
 
-def _in_parts(view: Rows, blocks: int) -> tuple[Rows, list[KernelStep]]:
-    """The view with folds over the rows going to an array of parts, and the steps that put the parts together."""
-    replaced: dict[Node, Node] = {}
-    combining = []
-    for op, result in view.folds():
-        parts = replaced[result] = fresh_input(aval_of((blocks, *result.shape), result.dtype))
-        combining.append(KernelStep(*combining_kernel(op, parts, result), (result,)))
-    return (view.redirected(replaced) if replaced else view), combining
+def _in_parts(view: Rows, blocks: int) -> tuple[Rows, list[tuple[str, Node, Node]]]:
+    """The view with folds over the rows going to arrays of parts, and (reduction, parts, result) of each."""
+    made = [(op, fresh_input(aval_of((blocks, *result.shape), result.dtype)), result) for op, result in view.folds()]
+    return (view.redirected({result: parts for _, parts, result in made}) if made else view), made
+
+
+def _combining(op: str, pairs: list[tuple[Node, Node]]) -> KernelStep:
+    """The step that puts parts together: each of `pairs` is (parts, result)."""
+    parts, results = [part for part, _ in pairs], [result for _, result in pairs]
+    return KernelStep(*combining_kernel(op, parts, results), tuple(results))

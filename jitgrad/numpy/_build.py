@@ -16,6 +16,7 @@ import numpy as np
 from .. import ops
 from ..errors import Limitation, UsageIndexError, UsageTypeError, UsageValueError
 from ..frontend.array import Array
+from ..frontend.calls import operation
 from ..frontend.convert import as_array, broadcast_shapes, kind_of, promote_dtypes, spread_number
 from ..frontend.convert import contains_traced as holds_traced
 from ..frontend.convert import result_dtype as dtype_of_kinds
@@ -41,17 +42,18 @@ def newer(name: str, module=np) -> Callable | None:
     return getattr(module, name, None)
 
 
-def implementation(*functions: Callable | None) -> Callable[[Callable], Callable]:
+def implementation(*functions: Callable | None, calls_back: bool = False) -> Callable[[Callable], Callable]:
     """Registers the decorated function, written on nodes, as what `functions` of NumPy do with traced values.
 
-    None among them stands for a function that the installed NumPy does not have.
+    None among them stands for a function that the installed NumPy does not have. `calls_back`: it calls functions of the
+    user's.
     """
 
     def register(body: Callable) -> Callable:
-        @functools.wraps(body)
         def on_arrays(*args, **kwargs):
             return wrap(body(*args, **kwargs))
 
+        on_arrays = functools.wraps(body)(on_arrays if calls_back else operation(on_arrays))
         implements(*dict.fromkeys(function for function in functions if function is not None))(on_arrays)
         return body
 

@@ -267,7 +267,7 @@ def common_type(*arrays):
 # --- functions of the user's, slice by slice
 
 
-@implementation(np.apply_along_axis)
+@implementation(np.apply_along_axis, calls_back=True)
 def apply_along_axis(func1d, axis, arr, *args, **kwargs):
     """Every slice is traced on its own: the graph grows with the number of slices."""
     x = node_of(arr)
@@ -293,7 +293,7 @@ def _line(x: Node, axis: int, place: tuple[int, ...]) -> Node:
     return reshape(x, (x.shape[axis],))
 
 
-@implementation(np.apply_over_axes)
+@implementation(np.apply_over_axes, calls_back=True)
 def apply_over_axes(func, a, axes):
     x = node_of(a)
     for axis in axes if isinstance(axes, (tuple, list)) else [axes]:

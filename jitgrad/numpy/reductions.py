@@ -41,7 +41,7 @@ from ._build import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fold:
     """A reduction: its primitives for numbers and for bool, its neutral value, and how `initial` joins."""
 

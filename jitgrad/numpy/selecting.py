@@ -112,7 +112,7 @@ def _between(x: Node, low, high) -> Node:
     return call("minimum", call("maximum", x, low), high)
 
 
-@implementation(np.piecewise)
+@implementation(np.piecewise, calls_back=True)
 def piecewise(x, condlist, funclist, *args, **kw):
     x = node_of(x)
     several = isinstance(condlist, (list, tuple)) and not all(

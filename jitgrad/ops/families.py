@@ -31,7 +31,7 @@ def same_aval(*avals: Aval, **_) -> Aval:
     """Equal avals in, the same out. The user-facing layer has broadcast and promoted."""
     first = avals[0]
     for aval in avals[1:]:
-        if aval != first:
+        if aval is not first and aval != first:
             raise InternalError(f"operands of one elementwise operation differ: {first} and {aval}")
     return first
 

@@ -26,10 +26,11 @@ from ..ir.primitive import Primitive, Samples, Scalar
 
 
 def _reference(x: np.ndarray, y: np.ndarray, *, both: int) -> np.ndarray:
-    flows = x != 0
+    flows = x.astype(bool)
     if both:
-        flows = flows & (y != 0)
-    return np.where(flows, x * y, np.zeros((), x.dtype))
+        flows = flows & y.astype(bool)
+    out = np.zeros(x.shape, x.dtype)
+    return np.multiply(x, y, out, where=flows)
 
 
 def _aval(x: Aval, y: Aval, *, both: int) -> Aval:
@@ -114,8 +115,9 @@ def chain(factor: Node, slope: Node, singular: bool = False) -> Node:
     return factor * slope
 
 
-# Sums are a number of their own as soon as one term is; of the other operations that keep zeros, one operand
-# decides (or any of two factors). Elementwise operations that are not here do not keep zeros.
+# Which operands decide whether a result may vanish: of operations that keep zeros, the floats. Sums are a number of their
+# own as soon as one term is; of the others one operand is enough (of two factors, either). Elementwise operations that are
+# not here do not keep zeros.
 _ALL = frozenset(("add", "subtract"))
 _ANY = frozenset(
     ("multiply", "masked_product", "negative", "cast", "divide", "copy", "stop_gradient", "copysign")
@@ -125,25 +127,15 @@ _ANY = frozenset(
 def may_vanish(node: Node) -> bool:
     """Whether `node`, a cotangent or tangent, may hold zeros that stand for "no derivative flows here"."""
     facts = scope().facts
-    found = facts.get(node)
-    if found is not None:
-        return found
     stack = [node]
     while stack:
         current = stack[-1]
-        if current in facts:
-            stack.pop()
-            continue
-        decided = _decided(current)
-        if decided is None:
-            sources = _sources(current)
-            missing = [operand for operand in sources if operand not in facts]
+        if current not in facts:
+            decided, missing = _decided(current, facts)
             if missing:
-                stack.extend(missing)
+                stack += missing
                 continue
-            join = all if current.primitive.name in _ALL else any
-            decided = join(facts[operand] for operand in sources)
-        facts[current] = decided
+            facts[current] = decided
         stack.pop()
     return facts[node]
 
@@ -153,21 +145,25 @@ def assume_may_vanish(node: Node) -> None:
     scope().facts[node] = True
 
 
-def _decided(node: Node) -> bool | None:
-    """The answer where no operand needs to be asked."""
+def _decided(node: Node, facts: dict[Node, bool]) -> tuple[bool, list[Node]]:
+    """The answer, and the operands that need to be decided first."""
     primitive = node.primitive
-    if primitive is INPUT:
-        return False
-    if primitive is CONSTANT:
-        return not node.params["value"]
     name = primitive.name
-    if name == "place":
-        return True
-    if name == "select":
-        return True if any(_is_zero(side) for side in node.operands[1:]) else None
-    if isinstance(primitive.code, Scalar) and name not in _ALL and name not in _ANY:
-        return False
-    return None
+    if name not in _ANY and name not in _ALL:
+        if primitive is INPUT or name == "place":
+            return name == "place", []
+        if primitive is CONSTANT:
+            return not node.params["value"], []
+        if name == "select" and any(_is_zero(side) for side in node.operands[1:]):
+            return True, []
+        if name != "select" and isinstance(primitive.code, Scalar):
+            return False, []
+    sources = _sources(node)
+    missing = [operand for operand in sources if operand not in facts]
+    if missing:
+        return False, missing
+    answers = [facts[operand] for operand in sources]
+    return all(answers) if name in _ALL else True in answers, missing
 
 
 def _is_zero(node: Node) -> bool:

@@ -52,7 +52,7 @@ def spread(reduced: Node, shape: tuple[int, ...], axes: Sequence[int]) -> Node:
 
 REDUCE_SUM = linear(
     "reduce_sum",
-    numpy=lambda x, *, axes: np.sum(x, axis=axes, dtype=x.dtype),
+    numpy=lambda x, *, axes: np.add.reduce(x, axis=axes, dtype=x.dtype),
     aval=_aval,
     transpose=lambda cotangent, operand, *, axes: spread(cotangent, operand.shape, axes),
     code=Reduce(combine=lambda e, a, b: e.add(a, b), identity=lambda dtype: dtype.type(0), is_sum=True),

@@ -30,6 +30,7 @@ class Source(Protocol):
     def parameters(self) -> Sequence[str]: ...
     def body(self, *args, **kwargs) -> Any: ...
     def roots(self) -> Iterable: ...
+    def takes(self, count: int) -> bool: ...
     def python_signature(self) -> inspect.Signature | None: ...
 
 
@@ -82,6 +83,7 @@ class Dispatcher:
             if captured is not None and program.guards.shapes_hold():
                 self.last = program
                 return program, [*call.arrays, *captured]
+        check_arguments(source, args, kwargs)
         program = self._trace(source, call, plain_arguments(args, kwargs) if self._all_dynamic() else None)
         if program.repeatable:
             self._keep(key, program)
@@ -89,7 +91,6 @@ class Dispatcher:
 
     def _trace(self, source: Source, call: Signature, plain: tuple | None) -> Program:
         options = config.options()
-        check_arguments(source, call)
         objects = [leaf for leaf in call.leaves if not isinstance(leaf, Argument)]
         traced = trace_function(source.body, [*source.roots(), *objects], call.leaves, call.structure)
         self.traces += 1
@@ -128,12 +129,13 @@ class Dispatcher:
         return marked, {key: Static(value) if key in names else value for key, value in kwargs.items()}
 
 
-def check_arguments(source: Source, call: Signature) -> None:
+def check_arguments(source: Source, args: tuple, kwargs: dict) -> None:
     """Refuses a call that the function could not be called with."""
+    if not kwargs and source.takes(len(args)):
+        return
     expected = source.python_signature()
     if expected is None:
         return
-    args, kwargs = call.structure.unflatten(call.leaves)
     try:
         expected.bind(*args, **kwargs)
     except TypeError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import os
 import threading
 from dataclasses import dataclass
@@ -20,9 +19,6 @@ from ..errors import InternalError, Limitation
 LOCK = threading.RLock()
 # A child is forked with the lock free and LLVM in order, whatever other threads were doing.
 os.register_at_fork(before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release)
-
-# C functions that LLVM itself calls for an instruction (frem).
-_IMPLIED = ("fmod", "fmodf")
 
 
 @lru_cache(maxsize=1)
@@ -41,8 +37,6 @@ def host() -> Target:
 def _initialize() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    for symbol in _IMPLIED:
-        _provide(symbol)
 
 
 def _target_machine(level: int) -> llvm.TargetMachine:
@@ -50,22 +44,6 @@ def _target_machine(level: int) -> llvm.TargetMachine:
     target = host()
     found = llvm.Target.from_triple(target.triple)
     return found.create_target_machine(cpu=target.cpu, features=target.features, opt=level, jit=True)
-
-
-@lru_cache(maxsize=1)
-def _c_library() -> ctypes.CDLL:
-    return ctypes.CDLL(ctypes.util.find_library("m"))
-
-
-def _provide(symbol: str) -> None:
-    """Makes a C function known to LLVM under its name: an unresolved symbol would end the process."""
-    if llvm.address_of_symbol(symbol) is not None:
-        return
-    try:
-        function = getattr(_c_library(), symbol)
-    except AttributeError:
-        raise InternalError(f"the C library has no function {symbol!r}") from None
-    provide(symbol, address_of(function))
 
 
 def address_of(function) -> int:
@@ -111,10 +89,8 @@ def _module(functions: list[str], declared: set[str], defined: list[tuple]) -> s
         texts.setdefault(symbol_of(text), text)
     definitions = []
     for key in defined:
-        found = definition(*key)
+        found = definition(*key, host().scaling)
         definitions.append(found.text)
-        for symbol in found.symbols:
-            _provide(symbol)
         for text in found.needs:
             texts.setdefault(symbol_of(text), text)
     return "\n".join([*texts.values(), *definitions, *functions, "!0 = !{}"])

@@ -15,7 +15,7 @@ from ..frontend.function import Output, Traced
 from ..frontend.guards import Guards
 from ..ir import interpret
 from ..ir.graph import Graph
-from ..ir.node import Interning, interning
+from ..ir.node import interning
 from .compile import compile_graph
 from .executable import Executable
 from .signature import Signature, layout_of
@@ -35,11 +35,10 @@ _NATIVE_ITEMSIZE = 8  # longdouble has no native code
 class Runner:
     """Computes a graph's outputs: by the interpreter at first, if the tier says so, then by compiled code."""
 
-    __slots__ = ("graph", "layouts", "tier", "threads", "nodes", "executable", "asked", "_lock")
+    __slots__ = ("graph", "layouts", "tier", "threads", "executable", "asked", "_lock")
 
-    def __init__(self, graph: Graph, layouts: Sequence, tier: str, threads: int | None, nodes: Interning | None):
+    def __init__(self, graph: Graph, layouts: Sequence, tier: str, threads: int | None):
         self.graph, self.layouts, self.tier, self.threads = graph, tuple(layouts), tier, threads
-        self.nodes = None if tier == "interpret" else nodes  # a later compilation goes on with the same nodes
         self.executable: Any = None
         self.asked = 0  # calls that the interpreter has answered
         self._lock = threading.Lock()
@@ -59,20 +58,19 @@ class Runner:
             return self.executable or self._chosen()
 
     def _chosen(self):
-        if self.tier == "interpret" or not _has_native_code(self.graph):
-            self.executable = self.interpret
-        elif self.tier == "auto" and self.asked < interpreted_calls(self.graph):
+        if self.tier == "auto" and self.asked < interpreted_calls(self.graph):
             self.asked += 1
             return self.interpret
+        if self.tier == "interpret" or not _has_native_code(self.graph):
+            self.executable = self.interpret
         else:
             self.executable = self._compile()
-            self.nodes = None
         return self.executable
 
     def _compile(self):
         layouts = None if all(layout is None for layout in self.layouts) else self.layouts
         try:
-            with interning(self.nodes):
+            with interning(self.graph.nodes):
                 return compile_graph(self.graph, layouts, self.threads)
         except Limitation:
             if self.tier == "compile":
@@ -94,7 +92,7 @@ def interpreted_calls(graph: Graph) -> int:
 
 def work(graph: Graph) -> int:
     """Elements that the graph computes, over all nodes."""
-    return sum(max(1, node.aval.size) for node in graph.nodes)
+    return sum([node.aval.size or 1 for node in graph.nodes])
 
 
 def _has_native_code(graph: Graph) -> bool:
@@ -110,14 +108,14 @@ class Program:
 
     __slots__ = (
         "guards", "runner", "output", "options", "plain", "scalars", "single", "repeatable",
-        "native", "structure", "kinds", "unguarded", "direct", "settled",
+        "native", "structure", "read", "kinds", "unguarded", "direct", "settled",
     )  # fmt: skip
 
     def __init__(
         self, traced: Traced, call: Signature, plain: tuple | None, options: Options, tier: str, threads: int | None
     ):
         layouts = (*call.layouts, *(layout_of(array) for array in traced.guards.ready_arrays()))
-        self.runner = Runner(traced.graph, layouts, tier, threads, traced.nodes)
+        self.runner = Runner(traced.graph, layouts, tier, threads)
         self.guards: Guards = traced.guards
         self.output: Output = traced.output
         self.options, self.plain = options, plain
@@ -126,6 +124,7 @@ class Program:
         self.single = traced.output.places == (0,) and traced.output.structure.is_leaf()
         self.native: Any = None
         self.structure, self.kinds = call.structure, call.kinds
+        self.read: tree.Reader | None = None  # of the positional arguments
         self.unguarded = traced.guards.are_none()
         self.direct = self.single or is_flat_tuple(traced.output)
         self.settled = call.kinds is None
@@ -137,9 +136,10 @@ class Program:
             return NotImplemented
         leaves: Sequence = args
         if self.plain is None or kwargs:
-            leaves, structure = tree.flatten((args, kwargs))
-            if structure != self.structure:
+            found = self._leaves(args, kwargs)
+            if found is None:
                 return NotImplemented
+            leaves = found
         if self.unguarded:
             result = native(*leaves)
         else:
@@ -151,6 +151,14 @@ class Program:
             return result
         return self.output.build(result if len(self.runner.graph.outputs) > 1 else (result,))
 
+    def _leaves(self, args: tuple, kwargs: dict) -> list | None:
+        """The leaves of arguments in the containers that the program was made for; None for others."""
+        leaves: list = []
+        if self.read is not None and not kwargs:
+            return leaves if self.read(args, leaves) else None
+        leaves, structure = tree.flatten((args, kwargs))
+        return leaves if structure == self.structure else None
+
     def _settle(self) -> None:
         """Makes the native function, once there is compiled code and everything lies in C order."""
         runner = self.runner
@@ -159,6 +167,8 @@ class Program:
         self.settled = True
         captured = len(runner.graph.inputs) - len(self.kinds)
         if runner.graph.outputs and all(layout is None for layout in runner.layouts):
+            positional, keywords = self.structure.children()
+            self.read = tree.reader(positional) if keywords.num_children == 0 else None
             self.native = runner.executable.native([*self.kinds, *[np.ndarray] * captured])
 
     def match(self, args: tuple) -> list | None:

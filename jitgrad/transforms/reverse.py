@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import Limitation
 from ..ir.graph import topological
-from ..ir.node import Node, blamed_on
+from ..ir.node import Node, blamed_on, scope
 
 
 def is_differentiable(node: Node) -> bool:
@@ -18,7 +18,7 @@ def active_nodes(order: Sequence[Node], inputs: Sequence[Node]) -> set[Node]:
     """The nodes of `order` through which a derivative of `inputs` flows."""
     active = set(inputs)
     for node in order:
-        if is_differentiable(node) and any(operand in active for operand in node.operands):
+        if not active.isdisjoint(node.operands) and is_differentiable(node):
             active.add(node)
     return active
 
@@ -37,11 +37,13 @@ def pullback(
     for output, cotangent in zip(outputs, cotangents, strict=True):
         if cotangent is not None and output in active:
             _accumulate(total, output, cotangent)
-    for node in reversed(order):
-        cotangent = total.get(node)
-        if cotangent is None or not node.operands or node not in active:
-            continue
-        with blamed_on(node.where):
+    with blamed_on(None):
+        blamed = scope()
+        for node in reversed(order):
+            cotangent = total.get(node)
+            if cotangent is None or not node.operands:
+                continue
+            blamed.where = node.where
             for operand, share in zip(node.operands, operand_cotangents(node, cotangent), strict=True):
                 if share is not None and operand in active:
                     _accumulate(total, operand, share)
@@ -49,7 +51,7 @@ def pullback(
 
 
 def _accumulate(total: dict[Node, Node], node: Node, share: Node) -> None:
-    assert share.aval == node.aval, (node, share)
+    assert share.aval is node.aval or share.aval == node.aval, (node, share)
     present = total.get(node)
     total[node] = share if present is None else present + share
 

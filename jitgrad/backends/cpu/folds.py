@@ -9,13 +9,14 @@ from ..target import Target
 from .frame import Point
 from .memory import KernelMemory, memory_type
 
-CHUNK = 2048  # elements of a sum that are added without compensation
+CHUNK = 2048         # elements of a sum in lanes that are added without compensation
+SCALAR_CHUNK = 256   # and of one in a scalar loop
 
 
 class KernelFolds(KernelMemory):
     """Emits the reductions.
 
-    A sum of floats gathers `CHUNK` elements in one set of accumulators, which is then added to a second set with
+    A sum of floats gathers a chunk of elements in one set of accumulators, which is then added to a second set with
     compensation: the error of long sums does not grow. A sum that is not long never touches the second set.
     """
 
@@ -28,15 +29,18 @@ class KernelFolds(KernelMemory):
 
     def _measure_sums(self) -> None:
         """Finds out at entry which sums are long."""
-        for depth in {self._suffix(fold) for fold in self.kernel.folds if self._is_chunked(fold)} - {self.kernel.rank}:
+        for depth in sorted({self._suffix(fold) for fold in self.kernel.folds if self._is_chunked(fold)} - {self.kernel.rank}):
             count = self.extents[depth]
             for extent in self.extents[depth + 1 :]:
                 count = self.raw(f"mul i64 {count}, {extent}")
-            self.long[depth] = self.raw(f"icmp sge i64 {count}, {CHUNK}")
+            self.long[depth] = self.raw(f"icmp sge i64 {count}, {self._chunk}")
+
+    @property
+    def _chunk(self) -> int:
+        return CHUNK if self.lanes.width else SCALAR_CHUNK
 
     def _is_chunked(self, fold: Fold) -> bool:
-        is_float = self.kernel.arrays[fold.slot].dtype.kind == "f"
-        return bool(self.lanes.width) and is_float and PRIMITIVES[fold.op].code.is_sum
+        return self.kernel.arrays[fold.slot].dtype.kind == "f" and PRIMITIVES[fold.op].code.is_sum
 
     def _suffix(self, fold: Fold) -> int:
         """The outermost loop from which on every loop belongs to the fold."""
@@ -91,7 +95,7 @@ class KernelFolds(KernelMemory):
                 full = self.long[depth]
             else:
                 pending = self.raw(f"add i64 {self.raw(f'load i64, ptr {self.pending[depth]}')}, {elements}")
-                full = self.raw(f"icmp sge i64 {pending}, {CHUNK}")
+                full = self.raw(f"icmp sge i64 {pending}, {self._chunk}")
                 self.line(f"store i64 {self.raw(f'select i1 {full}, i64 0, i64 {pending}')}, ptr {self.pending[depth]}")
             self._when(full, lambda depth=depth: self._absorb_at(depth))
 

@@ -5,6 +5,7 @@ Full steps run without a mask. What is left after them is the same in every row,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -34,21 +35,25 @@ class InnerLoop(KernelFolds):
         """From column `start` to `stop` for each of `points`; where long sums gather, a chunk at a time."""
         spread: dict[str, Value] = {}
         points = [self._spread_scalars(point, spread) for point in points]
+        assert CHUNK % (self.lanes.width * self.lanes.copies) == 0
+        self._in_chunks(start, stop, len(points), lambda begin, end: self._steps(begin, end, points))
+
+    def _in_chunks(self, start: str, stop: str, rows: int, walk: Callable[[str, str], None]) -> None:
+        """`walk(begin, end)` for the elements from `start` to `stop` of `rows` rows: where long sums gather, by chunks."""
         if not self.totals:
-            self._steps(start, stop, points)
+            walk(start, stop)
             return
 
         def chunk(begin: str) -> None:
-            end = self._minimum(self.raw(f"add nsw i64 {begin}, {CHUNK}"), stop)
-            self._steps(begin, end, points)
+            end = self._minimum(self.raw(f"add nsw i64 {begin}, {self._chunk}"), stop)
+            walk(begin, end)
             length = self.raw(f"sub nsw i64 {end}, {begin}")
-            self._gathered(self.raw(f"mul nsw i64 {length}, {len(points)}"))
+            self._gathered(self.raw(f"mul nsw i64 {length}, {rows}"))
 
-        assert CHUNK % (self.lanes.width * self.lanes.copies) == 0
         if self.columns is not None:  # a block of columns is less than a chunk
             chunk(start)
         else:
-            self._loop(start, stop, str(CHUNK), chunk)
+            self._loop(start, stop, str(self._chunk), chunk)
 
     def _steps(self, start: str, end: str, points: list[Point]) -> None:
         """Full steps, then the rest under masks; or masked steps alone."""

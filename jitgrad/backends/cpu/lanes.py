@@ -33,24 +33,23 @@ def choose_lanes(kernel: Kernel, target: Target, columns: Columns | None) -> Lan
     """Lanes by the size of the body and its widest element."""
     inner = 1 << (kernel.rank - 1) if kernel.rank else 0
     cost = inner_cost(kernel)
+    folding = any(fold.axes & inner for fold in kernel.folds)
     # Along an axis of the indices, two lanes may add to one element: they do one by one.
     conflicts = [s.indices for s in kernel.stores if s.indices and kernel.arrays[s.slot].pattern[-1:] == (ABSENT,)]
     moving = all(any(kernel.body[index].axes & inner for index in indices) for indices in conflicts)
-    if kernel.rank == 0 or (conflicts and (cost <= CHEAP or not moving)):
+    if kernel.rank == 0 or not moving or (conflicts and cost <= CHEAP):
         return Lanes(0, 1, True)
     widest = max([step.dtype.itemsize for step in kernel.body if step.axes & inner] or [8])
     width = target.vector_bytes // widest
-    if conflicts:
-        return Lanes(width, 1, cost <= 40)
     strided = any(array.pattern[-1] == STRIDED for array in kernel.arrays)
-    cheap = cost <= CHEAP and not strided  # strided accesses are much code each: they are not copied
+    cheap = cost <= CHEAP and not strided and not conflicts  # these accesses are much code each: they are not copied
     rows = _rows_at_once(kernel, cost, columns) if cheap else 1
-    if any(fold.axes & inner for fold in kernel.folds):
+    if folding:
         alone = kernel.rank == 1
         lanes = (256 if cheap and alone else 128 if kernel.fastmath and alone and cost <= 40 else 64) // widest
         width = min(width, lanes)
         return Lanes(width, max(1, lanes // width), cost <= 40, cheap and not kernel.stores, rows)
-    copies = 1 if rows > 1 or strided else 4 if cost <= 8 else 2 if cost <= 24 else 1
+    copies = 1 if rows > 1 or strided or conflicts else 4 if cost <= 8 else 2 if cost <= 24 else 1
     return Lanes(width, copies, cost <= 40, rows=rows)
 
 

@@ -59,8 +59,8 @@ class KernelMemory(KernelFrame):
         return self._from_memory(value)
 
     def _read_strided(self, slot: int, counter: str) -> Value:
-        """A vector along a stride: of a few strides that are common, by whole vectors and a choice of their lanes, which
-        takes a fraction of a gather's time."""
+        """A vector along a stride: where the stride is a common one, by whole vectors and a choice of their lanes, which
+        takes a fraction of the time; else element by element."""
         dtype, width, stride = self.kernel.arrays[slot].dtype, self.lanes.width, self.strides[slot][self.kernel.rank - 1]
         kind, size = memory_type(dtype, width), dtype.itemsize
         start = self.raw(f"getelementptr i8, ptr {self.point.rows[slot]}, i64 {self.raw(f'mul nsw i64 {counter}, {stride}')}")
@@ -79,12 +79,15 @@ class KernelMemory(KernelFrame):
                 found = self.raw(f"shufflevector {kind} {found}, {kind} {loaded}, <{width} x i32> <{picks}>")
             self.line(f"store {kind} {found}, ptr {result}")
 
-        def gathered() -> None:
-            where = self._address(slot, counter, None)
-            raw = self._masked("gather", kind, f"{where.pointer_type} {where.name}, i32 {size}", where, None)
-            self.line(f"store {kind} {raw}, ptr {result}")
+        def one_by_one() -> None:  # processors' own gathers take longer
+            place, found, element = start, "poison", memory_type(dtype)
+            for k in range(width):
+                one = self.raw(f"load {element}, ptr {place}, align {size}")
+                found = self.raw(f"insertelement {kind} {found}, {element} {one}, i32 {k}")
+                place = self.raw(f"getelementptr i8, ptr {place}, i64 {stride}")
+            self.line(f"store {kind} {found}, ptr {result}")
 
-        self._switch(stride, {step * size: lambda step=step: by_vectors(step) for step in self._steps_told()}, gathered)
+        self._switch(stride, {step * size: lambda step=step: by_vectors(step) for step in self._steps_told()}, one_by_one)
         return Value(self.raw(f"load {kind}, ptr {result}"), dtype, width)
 
     def _masked(self, verb: str, kind: str, address: str, where: _Address, mask: str | None) -> str:
@@ -138,10 +141,14 @@ class KernelMemory(KernelFrame):
                 at = self.raw(f"getelementptr i8, ptr {start}, i64 {begin * size}")
                 self._masked_write(kind, spaced, _Address(at, False, width), size, _mask_text(here))
 
-        def scattered() -> None:
-            self._masked_write(kind, value.name, self._address(slot, counter, None), size, _mask_text([True] * width))
+        def one_by_one() -> None:
+            place, element = start, memory_type(dtype)
+            for k in range(width):
+                one = self.raw(f"extractelement {kind} {value.name}, i32 {k}")
+                self.line(f"store {element} {one}, ptr {place}, align {size}")
+                place = self.raw(f"getelementptr i8, ptr {place}, i64 {stride}")
 
-        self._switch(stride, {step * size: lambda step=step: by_vectors(step) for step in self._steps_told()}, scattered)
+        self._switch(stride, {step * size: lambda step=step: by_vectors(step) for step in self._steps_told()}, one_by_one)
 
     def _steps_told(self) -> tuple[int, ...]:
         """The strides that are told from others at run time: none where so many accesses would make much code."""

@@ -16,6 +16,7 @@ from .frame import Point
 from .memory import memory_type
 
 BAD_INDEX = 1
+STREAMS = 4  # of additions at indices side by side: a power of two
 
 
 class Nest(ColumnFolds):
@@ -64,10 +65,11 @@ class Nest(ColumnFolds):
 
     def _arrive(self, depth: int) -> None:
         """The values that the outer `depth` loops determine."""
+        values = dict(self.point.values)
+        self.point = replace(self.point, values=values)
         for index, step in enumerate(self.kernel.body):
             if step.axes.bit_length() == depth:
-                value = self._evaluate(step, self.point.values, None, None)
-                self.point = replace(self.point, values={**self.point.values, index: value})
+                values[index] = self._evaluate(step, values, None, None)
         if depth < self.kernel.rank or not self.lanes.width:
             self._settle_ready(depth)
 
@@ -81,8 +83,31 @@ class Nest(ColumnFolds):
             self._row_chunks(self.extents[depth], lambda begin, end: self._rows(depth, begin, end))
         elif depth == self.kernel.rank - 2 and self.lanes.rows > 1:
             self._rows(depth, "0", self.extents[depth])
+        elif depth == self.kernel.rank - 1:
+            self._in_chunks("0", self.extents[depth], 1, lambda begin, end: self._each(depth, begin, end))
         else:
-            self._loop("0", self.extents[depth], "1", lambda i: self._enter(depth, i))
+            self._each(depth, "0", self.extents[depth])
+
+    def _each(self, depth: int, begin: str, end: str) -> None:
+        if self.kernel.rank == 1 and any(store.indices for store in self.kernel.stores):
+            begin = self._streams(begin, end)
+        self._loop(begin, end, "1", lambda i: self._enter(depth, i))
+
+    def _streams(self, begin: str, end: str) -> str:
+        """Most of the only loop, in equal parts that are gone through side by side; the beginning of what is left.
+
+        Neighbours often add to one element (indices in order), and each would wait for what the one before stores."""
+        part = self.raw(f"lshr i64 {self.raw(f'sub nsw i64 {end}, {begin}')}, {STREAMS.bit_length() - 1}")
+        starts = [begin]
+        for _ in range(STREAMS):
+            starts.append(self.raw(f"add nsw i64 {starts[-1]}, {part}"))
+
+        def at(i: str) -> None:
+            for start in starts[:-1]:
+                self._enter(0, self.raw(f"add nsw i64 {i}, {start}"))
+
+        self._loop("0", part, "1", at)
+        return starts[-1]
 
     def _enter(self, depth: int, counter: str) -> None:
         """The body of the loop over axis `depth`."""

@@ -1,7 +1,8 @@
 """Elementary functions as branch-free LLVM IR, on scalars (the loop vectoriser widens them) or vectors.
 
 ``FUNCTIONS[name](builder, x)`` emits straight-line code where the builder stands and returns the value; only
-sin, cos and tan open a basic block, for arguments beyond 2**45.  ``python bench/ulp.py`` prints the errors.
+sin, cos and tan (arguments beyond 2**45) and fmod (quotients beyond 2**53) open basic blocks for rare cases.
+``python bench/ulp.py`` prints the errors.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from jitgrad.backends.vector_math import (
     inverse_trigonometric,
     logarithm,
     power,
+    remainder,
     trigonometric,
 )
 from jitgrad.backends.vector_math.lanes import binary, unary
@@ -44,8 +46,10 @@ FUNCTIONS: dict[str, Callable[..., ir.Value]] = {
     "arccos": unary(inverse_trigonometric.arccos),
     "arctan": unary(inverse_trigonometric.arctan),
     "arctan2": binary(inverse_trigonometric.arctan2),
+    "rsqrt": unary(power.rsqrt),
     "cbrt": unary(power.cbrt),
     "hypot": binary(power.hypot),
+    "fmod": binary(remainder.fmod),
     "power": binary(power.power),
     "erf": unary(error_function.erf),
     "erfc": unary(error_function.erfc),

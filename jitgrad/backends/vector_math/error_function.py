@@ -130,12 +130,12 @@ def _scaled_erfc(x: Lane) -> Pair:
 
 
 def _erfc_beyond(x: Lane) -> tuple[Lane, Lane, Lane]:
-    """(high, low, bits of k), erfc(x) = 2**k (high + low), for x >= 1/2."""
+    """(high, low, k), erfc(x) = 2**k (high + low), for x >= 1/2."""
     square, square_low = two_product(x, x)
-    exp_high, exp_low, k_bits = exp_parts(-square, -square_low)
+    exp_high, exp_low, k = exp_parts(-square, -square_low)
     factor, factor_low = _scaled_erfc(x)
     product, product_low = two_product(factor, exp_high)
-    return product, fma(factor, exp_low, fma(factor_low, exp_high, product_low)), k_bits
+    return product, fma(factor, exp_low, fma(factor_low, exp_high, product_low)), k
 
 
 def erf(x: Lane) -> Lane:
@@ -143,8 +143,8 @@ def erf(x: Lane) -> Lane:
     magnitude = fabs(x)
     near, near_rest = _erf_near_zero(magnitude)
     # From 6 (4) on 1 - erfc(x) rounds to 1.
-    high, low, k_bits = _erfc_beyond(at_most(magnitude, 6.0))
-    beyond = 1.0 - scale_by_power(high + low, k_bits)
+    high, low, k = _erfc_beyond(at_most(magnitude, 6.0))
+    beyond = 1.0 - scale_by_power(high + low, k)
     # The error term of the product is lost for subnormal arguments.
     factor, factor_low = _TWO_OVER_ROOT_PI[x.format]
     tiny = magnitude < 16.0 * x.format.smallest_normal * 2.0**x.format.fraction_bits
@@ -156,8 +156,8 @@ def erfc(x: Lane) -> Lane:
     """1 - erf(x), small values to full relative precision."""
     magnitude = fabs(x)
     near, near_rest = _erf_near_zero(x)
-    high, low, k_bits = _erfc_beyond(at_most(magnitude, _ERFC_ZERO[x.format]))
-    beyond = scale_by_power(high + low, k_bits)
+    high, low, k = _erfc_beyond(at_most(magnitude, _ERFC_ZERO[x.format]))
+    beyond = scale_by_power(high + low, k)
     total, error = fast_two_sum(1.0, -near)
     result = where(magnitude < 0.5, total + (error - near_rest), where(x < 0.0, 2.0 - beyond, beyond))
     return where(x.is_nan(), x, result)

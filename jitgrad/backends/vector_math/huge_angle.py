@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from jitgrad.backends.vector_math.lanes import FLOAT64, Lane, fabs, fma, where
+from jitgrad.backends.vector_math.lanes import FLOAT64, Lane, MathModule, any_lane, fabs, fma, where
 from jitgrad.backends.vector_math.polynomial import fast_two_sum, two_product
 
 # 64 zero bits, then 1280 bits of 2/pi.
@@ -133,10 +133,10 @@ def _predicable_attributes(module: ir.Module, name: str) -> _Attributes:
 
     The vectoriser refuses a loop with a call that has no vector variant, and speculates a pure call that has
     unmasked ones.  A declared masked variant of a width that no loop uses makes it predicate the scalar call
-    instead.
+    instead.  A `MathModule` is not vectorised.
     """
     attributes = _Attributes(["cold", "noinline", "nounwind", "willreturn", "nofree", "memory(none)"])
-    if module.triple.startswith("nvptx"):
+    if isinstance(module, MathModule):
         return attributes
     variant = "jitgrad.huge.unused_variant"
     if variant not in module.globals:
@@ -168,21 +168,13 @@ def replace_when_huge(x: Lane, usual: Lane, bound: float, formula: TurnedFormula
     function = _huge_function(builder.module, formula)
     before = builder.block
     huge = fabs(x) > bound
-    with builder.if_then(_any(huge)):
+    with builder.if_then(any_lane(huge)):
         rare = _lane_by_lane(function, x, _I64(turns), huge, usual)
         after = builder.block
     merged = builder.phi(x.type)
     merged.add_incoming(usual.value, before)
     merged.add_incoming(rare.value, after)
     return Lane(builder, merged)
-
-
-def _any(condition: Lane) -> ir.Value:
-    """Whether a condition holds in some lane."""
-    if not isinstance(condition.type, ir.VectorType):
-        return condition.value
-    bits = ir.IntType(condition.type.count)
-    return condition.builder.icmp_unsigned("!=", condition.builder.bitcast(condition.value, bits), bits(0))
 
 
 def _lane_by_lane(function: ir.Function, x: Lane, turns: ir.Constant, huge: Lane, usual: Lane) -> Lane:

@@ -94,6 +94,15 @@ def declare_intrinsic(module: ir.Module, name: str, kind: ir.Type, arity: int) -
     return found or ir.Function(module, ir.FunctionType(kind, [kind] * arity), full_name)
 
 
+class MathModule(ir.Module):
+    """A module of functions on explicit lanes, as many as will ever be; `scaling`: for a processor with AVX-512's
+    scaling instruction."""
+
+    def __init__(self, scaling: bool = False) -> None:
+        super().__init__()
+        self.scaling = scaling
+
+
 class Lane:
     """An LLVM value (float, integer or i1; a scalar, or a vector of them) together with the builder that
     receives the operations on it.
@@ -250,11 +259,64 @@ def copysign(magnitude: Lane, sign: Lane) -> Lane:
     return _intrinsic("llvm.copysign", magnitude, sign)
 
 
+_REGISTER_BITS = 512
+
+
+def has_scaling(x: Lane) -> bool:
+    """Whether `scaled` may be used on x: whole registers, in a module for a processor with the instruction."""
+    module = x.builder.module
+    vector = isinstance(x.type, ir.VectorType)
+    return vector and isinstance(module, MathModule) and module.scaling and x.type.count * x.format.bits % _REGISTER_BITS == 0
+
+
+def scaled(x: Lane, exponent: Lane) -> Lane:
+    """x * 2**exponent, rounded once, for an integer exponent of x's type: the instruction of AVX-512."""
+    width = _REGISTER_BITS // x.format.bits
+    parts = [_scaled_register(*registers) for registers in zip(_registers(x, width), _registers(exponent, width), strict=True)]
+    while len(parts) > 1:
+        parts = [_joined(low, high) for low, high in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+def _joined(low: Lane, high: Lane) -> Lane:
+    """The lanes of two vectors of one type in one."""
+    lanes = 2 * low.type.count
+    order = ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(lanes)))
+    return Lane(low.builder, low.builder.shuffle_vector(low.value, high.value, order))
+
+
+def _registers(x: Lane, width: int) -> list[Lane]:
+    """A vector in pieces of `width`."""
+    if x.type.count == width:
+        return [x]
+    undefined = ir.Constant(x.type, ir.Undefined)
+    orders = [range(start, start + width) for start in range(0, x.type.count, width)]
+    picks = [ir.Constant(ir.VectorType(ir.IntType(32), width), list(order)) for order in orders]
+    return [Lane(x.builder, x.builder.shuffle_vector(x.value, undefined, pick)) for pick in picks]
+
+
+def _scaled_register(x: Lane, exponent: Lane) -> Lane:
+    module, name = x.builder.module, f"llvm.x86.avx512.mask.scalef.p{'d' if x.format is FLOAT64 else 's'}.512"
+    mask, rounding = ir.IntType(x.type.count), ir.IntType(32)
+    kind = ir.FunctionType(x.type, [x.type, x.type, x.type, mask, rounding])
+    function = module.globals.get(name) or ir.Function(module, kind, name)
+    as_set = rounding(4)  # round as the control register says
+    return Lane(x.builder, x.builder.call(function, [x.value, exponent.value, x.value, mask(-1), as_set]))
+
+
 def where(condition: Lane, chosen: Number, otherwise: Number) -> Lane:
     """``chosen`` where the condition holds, else ``otherwise``; at least one of the two is a lane."""
     model = next(operand for operand in (chosen, otherwise) if isinstance(operand, Lane))
     operands = (model.like(chosen).value, model.like(otherwise).value)
     return Lane(condition.builder, condition.builder.select(condition.value, *operands))
+
+
+def any_lane(condition: Lane) -> ir.Value:
+    """Whether a condition holds in some lane."""
+    if not isinstance(condition.type, ir.VectorType):
+        return condition.value
+    bits = ir.IntType(condition.type.count)
+    return condition.builder.icmp_unsigned("!=", condition.builder.bitcast(condition.value, bits), bits(0))
 
 
 def at_most(x: Lane, bound: Number) -> Lane:

@@ -1,4 +1,4 @@
-"""power, cbrt and hypot.
+"""power, rsqrt, cbrt and hypot.
 
 power: x**y = exp(y log|x|) with log|x| as a pair of about 65 good bits, because y log|x| reaches 745 and
 each of its bits before the point costs one behind it (P. W. Markstein, "IA-64 and Elementary Functions",
@@ -16,6 +16,8 @@ from jitgrad.backends.vector_math.lanes import (
     FLOAT32,
     FLOAT64,
     Lane,
+    at_least,
+    at_most,
     copysign,
     fabs,
     floor,
@@ -41,6 +43,15 @@ _ATANH_TAIL = (
 )  # fmt: skip
 _TWO_THIRDS = (2.0 / 3.0, float.fromhex("0x1.5555555555555p-55"))
 _LN2_SHORT = (float.fromhex("0x1.62e42fefa3p-1"), float.fromhex("0x1.3de6af278ece6p-42"))
+# float32: log2(m) / s in s**2, error 2**-37; 2**r, |r| <= 1/2, error 2**-34; from where on 2**r is 0 or infinite.
+_LOG2_NARROW = (
+    2.8853900817900646, 0.9617966733503384, 0.5770835860516111, 0.41167252173108754, 0.34073580692076977,
+)  # fmt: skip
+_EXP2_NARROW = (
+    1.0, 0.6931471807893514, 0.24022651072426401, 0.05550410157008005, 0.009618037447540247, 0.0013334080353891952,
+    0.0001546694333093438, 1.5165778203508076e-05,
+)  # fmt: skip
+_NARROW_LIMIT = 200.0
 # m**(-1/3) on sqrt(1/2) <= m <= sqrt(2), error 2**-14, and 2**(-j/3).
 _INVERSE_CUBE_ROOT = (
     1.8736878633499146,
@@ -76,22 +87,26 @@ def _positive_power(x: Lane, y: Lane) -> Lane:
     product, product_low = two_product(log_high, y)
     product_low = fma(log_low, y, product_low)
     outside = fabs(product) > 800.0
-    high, low, k_bits = exponential.exp_parts(
+    high, low, k = exponential.exp_parts(
         exponential.clamp_exponent(product), where(outside, 0.0, product_low)
     )
-    return exponential.scale_by_power(high + low, k_bits)
+    return exponential.scale_by_power(high + low, k)
 
 
 def _positive_power_narrow(x: Lane, y: Lane) -> Lane:
-    """The same to float32 precision in float64 arithmetic, whose log and exp have bits to spare."""
-    return exponential.exp(logarithm.log(x) * y)
+    """The same for float32, 2**(y log2 x) in float64: there subnormals are normal, and 31 good bits are enough."""
+    shifted_k, m = logarithm.split_normal(x.widened())
+    f = m - 1.0
+    s = f / (f + 2.0)
+    exponent = fma(s, polynomial(s * s, _LOG2_NARROW), shifted_k - (2.0**FLOAT64.fraction_bits + FLOAT64.bias))
+    product = at_least(at_most(exponent * y.widened(), _NARROW_LIMIT), -_NARROW_LIMIT)
+    k, _ = round_to_integer(product)
+    return exponential.scale_normal(polynomial(product - k, _EXP2_NARROW), k).narrowed()
 
 
 def power(x: Lane, y: Lane) -> Lane:
     """x**y with the special cases of C's pow."""
-    if x.format is FLOAT32:
-        return _with_special_cases(x.widened(), y.widened(), _positive_power_narrow).narrowed()
-    return _with_special_cases(x, y, _positive_power)
+    return _with_special_cases(x, y, _positive_power_narrow if x.format is FLOAT32 else _positive_power)
 
 
 def _with_special_cases(x: Lane, y: Lane, positive_power: Callable[[Lane, Lane], Lane]) -> Lane:
@@ -109,6 +124,18 @@ def _with_special_cases(x: Lane, y: Lane, positive_power: Callable[[Lane, Lane],
     undefined = (x < 0.0) & (magnitude < math.inf) & ~integral
     result = where(undefined | x.is_nan() | y.is_nan(), math.nan, result)
     return where(x.equals(1.0) | y.equals(0.0), 1.0, result)
+
+
+def rsqrt(x: Lane) -> Lane:
+    """1 / sqrt(x): the quotient r of the rounded root s, corrected by r's and s's residuals, 1 - r s and x - s**2."""
+    if x.format is FLOAT32:
+        return (1.0 / sqrt(x.widened())).narrowed()
+    tiny = x < 2.0**-900  # there the residual of the root would be lost below the normal range
+    s = sqrt(where(tiny, x * 2.0**108, x))
+    r = 1.0 / s
+    residual = fma(-s, s, where(tiny, x * 2.0**108, x)) * r
+    corrected = fma(r, fma(-r, s, 1.0) - (0.5 * r) * residual, r) * where(tiny, x.like(2.0**54), 1.0)
+    return where((x > 0.0) & (x < math.inf), corrected, r)
 
 
 def cbrt(x: Lane) -> Lane:
