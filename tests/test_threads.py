@@ -424,8 +424,25 @@ for _ in range(3):
 time.sleep(0.05)
 {end}
 """
-    for _ in range(2):
-        run_script(text, tmp_path, JITGRAD_THREADS="3")
+    run_script(text, tmp_path, JITGRAD_THREADS="3")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_workers_fall_asleep_and_leave_signals_to_python(tmp_path):
+    text = """
+import pathlib, signal
+tasks = pathlib.Path("/proc/self/task")
+slope = jitgrad.jit(jitgrad.grad(softmax), threads=1)
+slope(x)
+before = set(tasks.iterdir())
+jitgrad.jit(jitgrad.grad(softmax), threads=4)(x)
+workers = set(tasks.iterdir()) - before
+masks = [int(line.split()[1], 16) for task in workers for line in (task / "status").open() if line.startswith("SigBlk")]
+print(len(workers), all(mask >> signal.SIGINT - 1 & 1 for mask in masks))
+while any((task / "stat").read_text().rpartition(")")[2].split()[0] != "S" for task in workers):
+    time.sleep(0.01)
+"""
+    assert run_script(text, tmp_path) == "3 True\n"
 
 
 def test_one_thread_makes_no_pool(tmp_path):
