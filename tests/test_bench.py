@@ -408,6 +408,22 @@ def test_rows_are_measured_in_turns(clock: Clock, monkeypatch: pytest.MonkeyPatc
     assert len({turn[0] for turn in rounds}) == 6                       # and everyone is first at times
 
 
+def test_a_slow_peer_takes_part_in_two_rounds(clock: Clock, monkeypatch: pytest.MonkeyPatch):
+    programs = {"jitgrad": lambda e: lambda: clock.work(1e-3), "torch": lambda e: lambda: clock.work(5.0)}
+    row = Row("family.slow", programs, lambda rng: (), own_arrays=False)
+    monkeypatch.setattr(run, "ROWS", (row,))
+    monkeypatch.setattr(run, "engine", lambda name, setting: replace(DIFFERENCES, name=name))
+    found = run.measure(row, {"1": HereWorker("1", [])}, ["jitgrad", "torch"], quick=True)
+    assert {m.engine: len(m.seconds) for m in found} == {"jitgrad": 9, "torch": run.SLOW_ROUNDS}
+
+
+def test_a_result_that_is_changed_in_place_is_still_the_reference():
+    array = np.ones(3)
+    held, = harness.host_leaves(array, lambda x: x)
+    array += 1.0
+    assert (held == 1.0).all()
+
+
 def test_fresh_rows_get_a_new_program_every_time(clock: Clock, monkeypatch: pytest.MonkeyPatch):
     made = itertools.count()
     row = FreshRow("family.fresh", everyone(lambda e: lambda sample: lambda: clock.work(sample + next(made))))
