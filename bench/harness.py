@@ -105,8 +105,8 @@ Leaf = np.ndarray | float
 
 
 def host_leaves(result: Any, host: Callable) -> list[Leaf]:
-    """The result's leaves as ndarrays; Python floats stay, since they have no dtype that could be wrong."""
-    return [leaf if type(leaf) is float else np.asarray(host(leaf)) for leaf in leaves(result)]
+    """The result's leaves as ndarrays of their own; Python floats stay, since they have no dtype that could be wrong."""
+    return [leaf if type(leaf) is float else np.array(host(leaf)) for leaf in leaves(result)]
 
 
 def disagreement(result: list[Leaf], reference: list[Leaf]) -> str | None:

@@ -13,9 +13,10 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from bench.harness import BASE, Document, engines_of, ratios
+from bench.harness import BASE, Document, engines_of, geometric_mean, ratios
 
-COLOURS = {"autograd": "tab:purple", "torch": "tab:red", "jax": "tab:blue", "numba": "tab:green"}
+COLOURS = {"autograd": "tab:purple", "torch": "tab:red", "torch.compile": "tab:orange", "jax": "tab:blue",
+           "numba": "tab:green"}
 
 
 def draw(document: Document) -> plt.Figure:
@@ -29,7 +30,7 @@ def draw(document: Document) -> plt.Figure:
     axes.set_xscale("log")
     axes.set_yticks(range(len(table)), table, fontsize=8)
     axes.set_ylim(len(table) - 0.5, -0.5)
-    mark_losses(axes)
+    mark_losses(axes, table)
     separate_families(axes, list(table))
     axes.set_xlabel(f"time of the peer / time of {BASE}   (right of 1: {BASE} is faster)")
     axes.set_title(f"{document.about['cpu']}, {document.about['cores']} cores, better thread setting of each",
@@ -45,11 +46,16 @@ def draw_peer(axes: plt.Axes, table: dict, name: str) -> None:
         median = [value.median for _, value in found]
         whiskers = [[value.median - value.low for _, value in found],
                     [value.high - value.median for _, value in found]]
+        label = f"{name} (mean {geometric_mean(median):.3g})"
         axes.errorbar(median, [y for y, _ in found], xerr=whiskers, fmt="o", markersize=4, linewidth=1,
-                      color=COLOURS.get(name), label=name)
+                      color=COLOURS.get(name), label=label)
 
 
-def mark_losses(axes: plt.Axes) -> None:
+def mark_losses(axes: plt.Axes, table: dict) -> None:
+    """The side where the peer is faster, and the names of the rows that have a dot there."""
+    for label, peers in zip(axes.get_yticklabels(), table.values(), strict=True):
+        if any(value.median < 1.0 for value in peers.values()):
+            label.set_color("tab:red")
     left, right = axes.get_xlim()
     left = min(left, 0.5)
     axes.axvspan(left, 1.0, color="tab:red", alpha=0.08, linewidth=0)

@@ -31,6 +31,8 @@ ENVIRONMENT = {"1": ONE_THREAD, "all": {}}
 
 ANSWER_SECONDS = 300        # a worker that is silent for so long is taken for hung
 
+SLOW_ROUNDS = 2             # for a peer whose sample takes a quarter of the row's seconds
+
 # seconds per row, least and most rounds
 BUDGET = {True: (0.8, 3, 9), False: (8.0, 3, 25)}
 
@@ -76,7 +78,7 @@ class Session:
         self.reference = result if self.reference is None else self.reference
         differs = harness.disagreement(result, self.reference)   # now: a step in place changes its result
         repetitions = harness.calibrate(thunk) if program.repeats else 1
-        cost = harness.timed(thunk, repetitions)[0] if program.repeats else first
+        cost = first if not program.repeats else harness.timed(thunk, repetitions)[0]
         self.prepared[name] = (thunks, repetitions, program.repeats and cost / repetitions < 0.02)
         return Measurement(row, name, self.setting, first, repetitions, disagreement=differs), cost
 
@@ -172,17 +174,19 @@ def environment(values: dict[str, str]):
 def measure(row: AnyRow, workers: dict[str, Worker], names: list[str], quick: bool) -> list[Measurement]:
     """All measurements of a row: prepare everyone, then rounds in which each engine has its turns."""
     done: dict[tuple[str, str], Measurement] = {}
-    cost = 0.0
+    costs: dict[tuple[str, str], float] = {}
     for setting in (s for s in row.settings if s in workers):
         # jitgrad last: the first engine is the row's reference
         for name in sorted((n for n in names if n in row.programs), key=harness.BASE.__eq__):
             try:
                 done[name, setting], seconds = workers[setting].ask("prepare", row.name, name)
-                cost += seconds + harness.SETTLE_SECONDS
+                costs[name, setting] = seconds + harness.SETTLE_SECONDS
             except Failed as error:
                 done[name, setting] = Measurement(row.name, name, setting, error=str(error))
     turns = [key for key, m in done.items() if m.error is None]
-    for number in range(harness.rounds_for(cost, *BUDGET[quick])):
+    quicker = [key for key in turns if key[0] == harness.BASE or costs[key] < BUDGET[quick][0] / 4]
+    for number in range(harness.rounds_for(sum(costs[key] for key in quicker), *BUDGET[quick])):
+        turns = turns if number < SLOW_ROUNDS else quicker
         for key in [*turns[number % len(turns):], *turns[:number % len(turns)]] if turns else ():
             done[key] = with_sample(done[key], workers[key[1]], number + 1)
     for setting in workers:

@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import jitgrad
-from bench import harness, report, run
+from bench import harness, limits, memory, report, run, summary
 from bench.harness import Document, Measurement
-from bench.rows import ROWS, engines
+from bench.rows import FAMILIES, ROWS, engines
 from bench.rows.compile import define, scalar_source, source
-from bench.rows.row import Engine, FreshRow, Row, everyone, leaves, map_leaves
+from bench.rows.row import Engine, FreshRow, Row, Work, everyone, leaves, map_leaves
 
 # ---- an engine that differentiates by central differences: it can run every program of the catalogue
 
@@ -111,6 +112,20 @@ def test_start_program_prints_the_gradient(row: FreshRow, jitgrad: Engine):
     x = np.linspace(0.0, 1.0, 10)
     expected = np.sum((np.cos(x) - 2.0 * x * np.sin(x)) * np.exp(-x * x))
     assert row.thunks(jitgrad)(0)() == pytest.approx(expected, rel=1e-12)
+
+
+def test_work_is_declared_for_the_dtype_and_grows_with_the_data():
+    for row in STEADY:
+        if row.work is not None:
+            full, tiny = (row.work(**{**row.size, **size}) for size in ({}, row.tiny))
+            assert full.dtype == row.size["dtype"] and full.flops > tiny.flops > 0
+    declared = {row.name.split(".")[0] for row in STEADY if row.work is not None}
+    assert declared == set(FAMILIES) - {"call", "compile", "once", "graph", "start", "newsize", "second"}
+
+
+def test_torch_compile_gets_what_torch_gets():
+    rows = [row for row in ROWS if "torch.compile" in row.programs]
+    assert rows and all(row.programs["torch.compile"] is row.programs["torch"] for row in rows)
 
 
 def test_names_are_unique_and_jitgrad_is_in_every_row():
@@ -214,6 +229,109 @@ def test_disagreement(result: list, said: str | None):
     assert found is None if said is None else said in found
 
 
+# ---- limits and goals
+
+SLOW = limits.Speed(read=10.0, copy=8.0, triad=8.0, float64=100.0, float32=200.0)
+LIMITS = limits.Limits(SLOW, replace(SLOW, float64=50.0), cache=4)
+
+
+@pytest.mark.parametrize(("work", "setting", "expected"), [
+    (Work(read=100), "1", (10.0, "memory")),
+    (Work(read=40, written=40), "1", (10.0, "memory")),                 # 40 bytes copied at 8 a second
+    (Work(read=100, flops=2000), "1", (20.0, "flops")),
+    (Work(read=100, flops=2000), "all", (40.0, "flops")),
+    (Work(read=100, flops=2000, dtype="float32"), "1", (10.0, "memory")),
+    (Work(read=4, written=4, flops=1), "1", (0.01, "flops")),           # in cache: no memory is asked
+])
+def test_least_seconds(work: Work, setting: str, expected: tuple):
+    seconds, limit = summary.least_seconds(work, LIMITS, setting)
+    assert (seconds, limit) == (pytest.approx(expected[0]), expected[1])
+
+
+def limited(**work) -> Document:
+    about = {**ABOUT, "limits": asdict(LIMITS), "work": {row: asdict(value) for row, value in work.items()}}
+    return replace(DOCUMENT, about=about)
+
+
+def test_shares_and_goals_name_the_rows_that_fall_short():
+    document = limited(r=Work(read=4, written=16))
+    share = summary.shares(document)["r"]
+    assert share == summary.Share(pytest.approx((4 / 10 + 16 * 0.15) / 0.5), "memory")
+    found = {goal.wanted.split(" >=")[0]: goal for goal in summary.goals(limited(r=Work(read=4)))}
+    assert found["geometric mean against torch"].met and found["geometric mean against torch"].achieved == "8.00"
+    by_hand = found["every row against numba"]
+    assert not by_hand.met and by_hand.achieved == "1 of 2 rows" and by_hand.short == ("r 0.50",)
+    assert "memory-bound rows" not in found                             # it fits into the cache
+    text = report.goal_lines(limited(r=Work(read=10)))
+    assert "MISSED" not in text.splitlines()[0] and "          r 0.50" in text.splitlines()
+
+
+def test_table_shows_the_share_of_the_limit():
+    header, row, *_ = report.ratio_table(limited(r=Work(read=10, flops=1))).splitlines()
+    assert header.split()[:3] == ["row", "jitgrad", "limit"] and "2e+02% memory" in row
+
+
+def test_one_thread_against_one_thread():
+    assert harness.ratios(DOCUMENT, "1")["r"]["torch"].median == 8.0 / 3.0
+    assert "2.67" in report.one_thread_table(DOCUMENT)
+
+
+def test_means_by_family():
+    means = summary.family_means(harness.ratios(DOCUMENT))
+    assert means["r"]["numba"] == (0.5, 1) and means["all"]["numba"] == (pytest.approx(2 ** 0.5), 2)
+
+
+def test_json_has_the_summary_and_loads_without_it(tmp_path: Path):
+    document = limited(r=Work(read=10))
+    document.save(tmp_path / "run.json", summary=summary.as_data(document))
+    data = json.loads((tmp_path / "run.json").read_text())["summary"]
+    assert data["ratios"]["one thread each"]["r"]["torch"]["setting"] == "1"
+    assert data["shares"]["r"]["limit"] == "memory" and data["goals"] and data["means"]["all"]
+    assert Document.load(tmp_path / "run.json") == document
+
+
+def test_limits_are_measured_on_this_machine(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(limits, "SECONDS", 0.0)
+    monkeypatch.setattr(limits, "REPEATS", 2)
+    monkeypatch.setattr(limits, "FMA_TURNS", 1000)
+    found = limits.measure(2, cache=1 << 16)
+    one, many = (asdict(found.speed(setting)) for setting in ("1", "all"))
+    assert all(0.0 < one[name] <= many[name] < 1e15 for name in one)
+    assert limits.Limits.of(json.loads(json.dumps(asdict(found)))) == found
+    assert len(limits.table(found).splitlines()) == 4
+
+
+def test_streams_of_the_limits_do_what_they_are_named_for():
+    kernels, n = limits.Kernels(), 64 * limits.LANES
+    first, second, target = limits.aligned(n), limits.aligned(n), limits.aligned(n)
+    first[:], second[:] = np.arange(n), 3.0
+    for name in ("copy", "copy_past_cache"):
+        target[:] = 0.0
+        limits.streams(kernels, name, [target, first], threads=2)[1]()
+        assert not target[:n // 2].any() and (target[n // 2:] == first[n // 2:]).all()
+    for name in ("triad", "triad_past_cache"):
+        limits.streams(kernels, name, [target, first, second], threads=1)[0]()
+        assert (target == first + 0.5 * second).all()
+    limits.streams(kernels, "read", [target, first], threads=1)[0]()
+    assert target[:limits.LANES].sum() == first.reshape(-1, limits.UNROLL, limits.LANES)[:, 3].sum()  # the last sum
+
+
+# ---- memory
+
+@pytest.mark.skipif(not memory.RESET.exists(), reason="no high-water mark that can be reset")
+def test_memory_of_a_call_is_what_it_keeps_and_makes():
+    peak = memory.measured("elementwise.rational 1e6 float64", "jitgrad", {"n": 4_000_000})
+    assert peak.error is None and peak.told == pytest.approx(32e6, rel=0.01)
+    assert peak.grown == pytest.approx(32e6, abs=memory.SLACK)
+
+
+def test_memory_table_marks_where_jitgrad_takes_more():
+    peaks = {"r": {"jitgrad": memory.Peak(100_000_000, 90_000_000), "jax": memory.Peak(50_000_000),
+                   "torch": memory.Peak(200_000_000), "numba": memory.Peak(error="no")}}
+    assert memory.table(peaks).splitlines()[1].split() == ["r", "100.0", "MB", "90.0", "MB", "0.5!", "2", "FAILED"]
+    assert not memory.is_more(memory.Peak(51_000_000), memory.Peak(50_000_000))
+
+
 # ---- timing and schedule, with a clock and engines of the test's own
 
 class Clock:
@@ -288,6 +406,22 @@ def test_rows_are_measured_in_turns(clock: Clock, monkeypatch: pytest.MonkeyPatc
     rounds = [tuple(turns[i:i + 6]) for i in range(0, len(turns), 6)]
     assert all(len(set(turn)) == 6 for turn in rounds)                  # everyone once in a round
     assert len({turn[0] for turn in rounds}) == 6                       # and everyone is first at times
+
+
+def test_a_slow_peer_takes_part_in_two_rounds(clock: Clock, monkeypatch: pytest.MonkeyPatch):
+    programs = {"jitgrad": lambda e: lambda: clock.work(1e-3), "torch": lambda e: lambda: clock.work(5.0)}
+    row = Row("family.slow", programs, lambda rng: (), own_arrays=False)
+    monkeypatch.setattr(run, "ROWS", (row,))
+    monkeypatch.setattr(run, "engine", lambda name, setting: replace(DIFFERENCES, name=name))
+    found = run.measure(row, {"1": HereWorker("1", [])}, ["jitgrad", "torch"], quick=True)
+    assert {m.engine: len(m.seconds) for m in found} == {"jitgrad": 9, "torch": run.SLOW_ROUNDS}
+
+
+def test_a_result_that_is_changed_in_place_is_still_the_reference():
+    array = np.ones(3)
+    held, = harness.host_leaves(array, lambda x: x)
+    array += 1.0
+    assert (held == 1.0).all()
 
 
 def test_fresh_rows_get_a_new_program_every_time(clock: Clock, monkeypatch: pytest.MonkeyPatch):

@@ -224,3 +224,13 @@ def test_an_error_leaves_nothing_open():
         with pytest.raises(TypeError):
             grad(lambda x: "text")(1.0)
     assert current() is None
+
+
+def test_one_arena_is_kept_and_not_another_for_the_native_entry():
+    f = grad(lambda x: np.sum(np.cumsum(x * x) * np.cumsum(x)), tier="compile")
+    x = np.linspace(0.0, 1.0, 50)
+    for _ in range(3):
+        f(x)
+    ((program,),) = f._dispatcher.programs.values()
+    assert program.native is not None and program.runner.executable.plan.arena_bytes > 0
+    assert program.runner.executable._arenas == []

@@ -16,13 +16,13 @@ def unrolled(e: Engine, nodes: int) -> Callable[[int], Callable]:
     np = e.np
 
     def thunk(sample: int) -> Callable:
-        rate = 0.3 + 0.001 * sample         # another constant: nothing that was compiled before can be used
+        turns = nodes // STEP_NODES + sample        # another graph each time: what was compiled before is of no use
 
         def f(x):
             a, b = x, 0.5 * x
-            for _ in range(nodes // STEP_NODES):
+            for _ in range(turns):
                 a = 0.6 * a + np.sin(b)
-                b = rate * a * b
+                b = 0.3 * a * b
             return a + b
         start = e.arrays(numpy.array(0.4)) if e.name == "torch" else 0.4
         return waiting(e, lambda x: e.jit(e.grad(f))(x), (start,))

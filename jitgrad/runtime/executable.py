@@ -80,6 +80,7 @@ class Executable:
         function = entry.native_function(words)
         if function is not None:
             self._records.append(words)
+            self._arenas.clear()  # it keeps one of its own
         return function
 
     @property
