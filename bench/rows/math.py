@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy
 
 from bench.rows.hand import EXACT, kernel, prange
-from bench.rows.row import Engine, Row, everyone
+from bench.rows.row import FUNCTION, Engine, Row, Work, everyone
 
 
 def _elementwise(name: str) -> Callable[[Engine], Callable]:
@@ -66,9 +67,15 @@ def _programs(name: str, loop: Callable) -> dict[str, Callable]:
                     numba=kernel(loop, EXACT))
 
 
+def _work(n: int, dtype: str, arrays: int) -> Work:
+    size = n * numpy.dtype(dtype).itemsize
+    return Work(arrays * size, size, FUNCTION * n, dtype)
+
+
 ROWS = tuple(
     Row(f"math.{name} 1e{round(math.log10(n))} {dtype}", _programs(name, loop), inputs,
-        size={"n": n, "dtype": dtype}, tiny={"n": 7}, quick=name == "exp", settings=("1",))
+        size={"n": n, "dtype": dtype}, tiny={"n": 7}, quick=name == "exp", settings=("1",),
+        work=partial(_work, arrays=2 if name == "power" else 1))
     for name, (inputs, loop) in FUNCTIONS.items()
     for dtype in ("float64", "float32")
     for n in SIZES

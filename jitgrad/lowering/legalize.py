@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from ..ir.graph import Graph, with_operands
 from ..ir.node import CONSTANT, Node, apply, full
-from ..ir.primitive import Gather, Leaf, Library, Primitive, Reduce, Scalar, ScatterAdd, View
+from ..ir.primitive import Gather, Leaf, Library, Reduce, ScatterAdd, View
+from ..ops.cast import COPY
 from .access import Accesses, view_base
 
-COPY = Primitive(
-    "copy",
-    reference=lambda x: x.copy(),
-    aval=lambda x: x,
-    code=Scalar(lambda emit, x: x, cost=0),
-    doc="x again, in memory of its own (made by lowering only).",
-)
 
 
 def legalize(graph: Graph, layouts: dict[Node, tuple[int, ...]]) -> Graph:

@@ -1,4 +1,4 @@
-"""Conversion between dtypes."""
+"""Conversion between dtypes, and copies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from ..ir.aval import Aval, aval_of
 from ..ir.node import Node, apply, constant_value, full
-from ..ir.primitive import Samples
+from ..ir.primitive import Primitive, Samples, Scalar
 from .families import elementwise
 
 _HALF, _SINGLE, _DOUBLE = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
@@ -82,3 +82,14 @@ def cast(x: Node, dtype) -> Node:
         with np.errstate(all="ignore"):
             return full(known.astype(dtype), aval_of(x.shape, dtype))
     return apply(_CAST, x, dtype=dtype)
+
+
+# --- copy: no derivative, as it is put in after all of them are taken
+
+COPY = Primitive(
+    "copy",
+    reference=lambda x: x.copy(),
+    aval=lambda x: x,
+    code=Scalar(lambda emit, x: x, cost=0),
+    doc="x again, in memory of its own (made by lowering only).",
+)

@@ -24,7 +24,7 @@ import numpy as np
 
 from ..backends.cpu.driver import DRIVER_SYMBOL, driver_source
 from . import machine
-from .kept import Compiled, compiled_text
+from .kept import compiled_text
 from .result_memory import numpy_api
 
 KEPT_ARENA = 5            # index in the record of the arena that is kept between calls
@@ -106,7 +106,7 @@ _FASTCALL = 0x80
 @lru_cache(maxsize=1)
 def _method() -> _Method | None:
     code = _entry_code()
-    return None if code is None else _Method(b"jitgrad_entry", code.address, _FASTCALL, None)
+    return None if code is None else _Method(b"jitgrad_entry", code.addresses[_ENTRY], _FASTCALL, None)
 
 
 @lru_cache(maxsize=1)
@@ -115,7 +115,7 @@ def _libc() -> ctypes.CDLL:
 
 
 @lru_cache(maxsize=1)
-def _entry_code() -> Compiled | None:
+def _entry_code() -> machine.Code | None:
     if not _layouts_hold():
         return None
     api = numpy_api()
@@ -125,7 +125,7 @@ def _entry_code() -> Compiled | None:
     symbols |= {"jg.array_type": id(np.ndarray), "jg.not_implemented": id(NotImplemented)}
     for name, address in symbols.items():
         machine.provide(name, address)
-    return compiled_text(entry_source(), _ENTRY)
+    return compiled_text(entry_source(), [_ENTRY])
 
 
 def _layouts_hold() -> bool:

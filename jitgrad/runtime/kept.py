@@ -10,7 +10,7 @@ from __future__ import annotations
 import marshal
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -64,15 +64,15 @@ def keep(symbols: dict[str, str], code: machine.Code) -> None:
         place.write(Entry(symbols, code.imports, code.object_code))
 
 
-def compiled_text(text: str, symbol: str) -> Compiled:
-    """The function `symbol` of a module of known text, from the disk or compiled."""
-    key = text_key(text, symbol)
-    found = loaded([key], lambda names: None) if key else {}
-    if key in found:
-        return found[key]
-    code = machine.compile_text(text, [symbol])
-    keep({key: symbol} if key else {}, code)
-    return Compiled(code.addresses[symbol], code)
+def compiled_text(text: str, symbols: Sequence[str], **how) -> machine.Code:
+    """The module of known text, from the disk or compiled (`how`: see `machine.compile_text`)."""
+    keys = {key: symbol for symbol in symbols if (key := text_key(text, symbol))}
+    found = loaded(keys, lambda names: None)
+    if found and len(found) == len(symbols):
+        return next(iter(found.values())).code
+    code = machine.compile_text(text, list(symbols), **how)
+    keep(keys, code)
+    return code
 
 
 # --- keys; None where nothing may be kept

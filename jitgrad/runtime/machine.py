@@ -54,9 +54,12 @@ def address_of(function) -> int:
     return address
 
 
-def provide(symbol: str, address: int) -> None:
-    """Makes `address` known to LLVM as `symbol`."""
-    llvm.add_symbol(symbol, address)
+_provided: dict[str, tuple[int, object]] = {}
+
+
+def provide(symbol: str, address: int, owner: object = None) -> None:
+    """Links code that is made from now on to `address` where it wants `symbol`; `owner` is kept alive."""
+    _provided[symbol] = address, owner
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,8 @@ def load_object(object_code: bytes, imports: tuple[str, ...], symbols: Sequence[
     with LOCK:
         linking = llvm.JITLibraryBuilder().add_object_img(object_code).add_current_process()
         for name in imports:
-            address = llvm.address_of_symbol(name)
-            if address is not None:
-                linking.import_symbol(name, address)
+            if name in _provided:
+                linking.import_symbol(name, _provided[name][0])
         for symbol in symbols:
             linking.export_symbol(symbol)
         try:

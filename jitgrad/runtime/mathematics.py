@@ -62,7 +62,7 @@ def provide_called(keys: Iterable[tuple]) -> None:
 
 
 def _provide(symbol: str, compiled: Compiled) -> None:
-    machine.provide(symbol, compiled.address)
+    machine.provide(symbol, compiled.address, compiled)
     _called[symbol] = compiled
 
 

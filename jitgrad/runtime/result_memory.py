@@ -16,6 +16,7 @@ from math import prod
 import numpy as np
 
 from . import machine
+from .kept import compiled_text
 
 LARGE = 1 << 20         # bytes of a result from which its memory is worth keeping
 MOST_KEPT = 1 << 28    # bytes of all blocks that are kept
@@ -75,7 +76,7 @@ def handler_capsule():
     library = ctypes.CDLL(None)
     for name in ("malloc", "calloc", "realloc", "free", "madvise"):
         machine.provide(name, machine.address_of(getattr(library, name)))
-    code = machine.compile_text(_SOURCE, list(_SYMBOLS))
+    code = compiled_text(_SOURCE, _SYMBOLS)
     handler = _Handler(b"jitgrad_results", 1, _Allocator(None, *(code.addresses[symbol] for symbol in _SYMBOLS)))
     new = ctypes.pythonapi.PyCapsule_New
     new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..backends.cpu.pool import IMPORTED, PARALLEL_SYMBOL, RESET_SYMBOL, pool_source
 from . import machine
+from .kept import compiled_text
 
 _GROUPS = Path("/sys/fs/cgroup")
 
@@ -71,7 +72,7 @@ def _pool() -> machine.Code:
     for name in IMPORTED:
         machine.provide(name, machine.address_of(getattr(library, name)))
     source, symbols = pool_source(machine.host().triple), [PARALLEL_SYMBOL, RESET_SYMBOL]
-    code = machine.compile_text(source, symbols, optimize=False, level=0)  # a quarter of the time; 2 ns a piece
+    code = compiled_text(source, symbols, optimize=False, level=0)  # a quarter of the time; 2 ns a piece
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(code.library))  # workers run it to the very end of the process
     reset = ctypes.CFUNCTYPE(None)(code.addresses[RESET_SYMBOL])
     reset()
