@@ -17,6 +17,7 @@ from typing import NamedTuple
 from ..ir.graph import Graph
 from ..ir.node import Node, constant_value
 from ..ir.primitive import Gather, Index, Leaf, Library, Place, Reduce, Scalar, ScatterAdd, View
+from ..ops.cast import COPY
 from .access import view_base
 
 RECOMPUTE_COST = 6        # additions that are cheaper than a store and a load of a whole array
@@ -107,6 +108,8 @@ class _Fuser:
                 readers.update(view_base(operand) for operand in stored)
             elif isinstance(code, View) and not is_hoistable_view(node):
                 readers.add(view_base(node))
+            elif node.primitive is COPY:
+                readers.add(node)
         return {node for node in readers if is_elementwise(node)}
 
     # --- forward: levels and costs

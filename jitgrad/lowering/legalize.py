@@ -8,6 +8,8 @@ from ..ir.primitive import Gather, Leaf, Library, Reduce, ScatterAdd, View
 from ..ops.cast import COPY
 from .access import Accesses, view_base
 
+MANY_TIMES = 8  # reads of each element of a scattered array that are worth a copy of it
+
 
 
 def legalize(graph: Graph, layouts: dict[Node, tuple[int, ...]]) -> Graph:
@@ -16,7 +18,7 @@ def legalize(graph: Graph, layouts: dict[Node, tuple[int, ...]]) -> Graph:
     done: dict[Node, Node] = {}
     for node in graph.nodes:
         changed = _nothing(with_operands(node, done))
-        if isinstance(node.primitive.code, View) and accesses.of(changed) is None:
+        if isinstance(node.primitive.code, View) and (accesses.of(changed) is None or _repeats_scattered(changed, accesses)):
             changed = apply(node.primitive, apply(COPY, changed.operands[0]), **node.params)
         done[node] = _with_constants_in_memory(changed)
     outputs: list[Node] = []
@@ -26,6 +28,18 @@ def legalize(graph: Graph, layouts: dict[Node, tuple[int, ...]]) -> Graph:
             output = apply(COPY, output)
         outputs.append(output)
     return Graph(graph.inputs, tuple(outputs))
+
+
+def _repeats_scattered(node: Node, accesses: Accesses) -> bool:
+    """Whether `node` reads, again and again, elements that do not lie side by side (a column, for each of many rows):
+    gathered once, they are read by whole vectors."""
+    if node.primitive.name != "broadcast" or not isinstance(node.operands[0].primitive.code, View):
+        return False
+    access = accesses.of(node.operands[0])
+    if access is None or access.base.primitive is CONSTANT or node.aval.size < MANY_TIMES * node.operands[0].aval.size:
+        return False
+    steps = [stride for extent, stride in zip(access.shape, access.strides, strict=True) if extent != 1]
+    return bool(steps) and steps[-1] not in (0, 1)
 
 
 def _with_constants_in_memory(node: Node) -> Node:
