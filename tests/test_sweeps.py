@@ -284,3 +284,31 @@ def test_a_layer_takes_its_rows_through_products_and_kernels_together(monkeypatc
     sweeps_of = plan_of(compiled).sweeps
     inside = {plan_of(compiled).steps[k] for sweep in sweeps_of[:1] for k in range(sweep.start, sweep.stop)}
     assert inside.issuperset(products_of(compiled))
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+@pytest.mark.parametrize("extents", [(1, 3, 2), (2, 2, 2), (3, 3, 3), (4, 2, 3), (5, 8, 7), (8, 8, 8)])
+def test_many_tiny_products(extents, dtype, monkeypatch):
+    cut_finely(monkeypatch)
+    rows, terms, columns = extents
+    rng = np.random.default_rng(11)
+    for batch in ((17,), (5, 7)):
+        shapes = (*batch, rows, terms), (*batch, terms, columns), (*batch, rows, columns)
+        a, b, c = (rng.normal(size=shape).astype(dtype) for shape in shapes)
+        swapped = np.swapaxes(np.ascontiguousarray(np.swapaxes(b, -1, -2)), -1, -2)
+
+        def loss(a, b, c):
+            return np.sum(c * (a @ b))
+
+        tolerance = dict(rtol=1e-12, atol=1e-12) if dtype == "f8" else dict(rtol=1e-4, atol=1e-4)
+        for second in (b, swapped, b[::-1]):
+            value, (left, right) = jitgrad.jit(jitgrad.value_and_grad(loss, argnums=(0, 1)))(a, second, c)
+            np.testing.assert_allclose(value, loss(a, second, c), **tolerance)
+            np.testing.assert_allclose(left, c @ np.swapaxes(second, -1, -2), **tolerance)
+            np.testing.assert_allclose(right, np.swapaxes(a, -1, -2) @ c, **tolerance)
+
+
+def test_tiny_products_of_nan_and_infinity():
+    a, b = np.ones((20, 2, 2)), np.ones((20, 2, 2))
+    a[3, 0, 0], b[4, 1, 1], b[5, 0, 0] = np.inf, np.nan, -np.inf
+    np.testing.assert_array_equal(jitgrad.jit(lambda a, b: a @ b)(a, b), a @ b)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 from llvmlite import ir
 
@@ -10,6 +12,7 @@ from ...lowering.plan import RoutineStep, Slot
 from ..target import Target
 from .calling import Loop, RoutineCode, loop_words, merged_loops, place_words
 from .gemm import choose_tile, emit_gemm, workspace_elements
+from .gemm_tiny import emit_tiny, is_tiny
 
 BATCH_LOOPS = 3  # axes are merged first, so more are hardly ever needed
 
@@ -18,19 +21,48 @@ def symbol(step: RoutineStep) -> str | None:
     dtype = step.node.dtype
     if dtype.name not in ("float64", "float32") or len(_batch(step)) > BATCH_LOOPS:
         return None
-    return f"jg.matmul.f{8 * dtype.itemsize}"
+    name = f"jg.matmul.f{8 * dtype.itemsize}"
+    extents = _extents(step)
+    if not is_tiny(extents, prod(step.node.shape[:-2])):  # the whole node's: a part is done by the same routine
+        return name
+    unit = [str(int(access.strides[-1] == 1)) for access in (step.operands[1], step.result)]
+    return ".".join([name, *map(str, extents), *unit])
 
 
 def source(name: str, target: Target) -> str:
+    _, _, kind, *tiny = name.split(".")
+    return _tiny_source(name, kind, [int(word) for word in tiny]) if tiny else _general_source(name, target)
+
+
+def _tiny_source(name: str, kind: str, numbers: list[int]) -> str:
+    module = ir.Module()
+    code = RoutineCode(module, name)
+    element = ir.DoubleType() if kind == "f64" else ir.FloatType()
+    pointers, strides = _operands(code)[::2]
+    code.nest(
+        [code.loop(3) for _ in range(BATCH_LOOPS)],
+        pointers,
+        lambda at: emit_tiny(code, element, numbers[:3], [flag == 1 for flag in numbers[3:]], strides, at),
+    )
+    code.finish()
+    return "\n".join(str(value) for value in module.global_values)
+
+
+def _operands(code: RoutineCode) -> tuple[list, list, list]:
+    """What `words` begins with: addresses of A, B, C and scratch; extents; strides."""
+    pointers = [code.address() for _ in range(3)]
+    scratch = code.address()
+    extents = [code.word() for _ in range(3)]
+    return pointers, [scratch, *extents], [(code.word(), code.word()) for _ in range(3)]
+
+
+def _general_source(name: str, target: Target) -> str:
     dtype = np.dtype("float" + name.rsplit(".f")[1])
     module = ir.Module()
     product = emit_gemm(module, dtype, choose_tile(dtype, target), name + ".product")
     product.linkage = "internal"
     code = RoutineCode(module, name)
-    pointers = [code.address() for _ in range(3)]
-    scratch = code.address()
-    extents = [code.word() for _ in range(3)]
-    strides = [(code.word(), code.word()) for _ in range(3)]
+    pointers, (scratch, *extents), strides = _operands(code)
 
     def multiply(at: list) -> None:
         a, b, c = ((p, *s) for p, s in zip(at, strides, strict=True))
