@@ -17,7 +17,7 @@ import pytest
 
 import jitgrad
 from jitgrad.frontend.array import Array
-from jitgrad.ir.node import call
+from jitgrad.ir.node import call, interning
 from jitgrad.ir.primitive import PRIMITIVES
 from jitgrad.lowering.plan import KernelStep
 from jitgrad.ops.families import elementwise
@@ -39,9 +39,12 @@ class Machine:
     def __init__(self, folder: Path, monkeypatch):
         self.folder, self.monkeypatch, self.compiled = folder, monkeypatch, []
         compile_text = machine.compile_text
-        monkeypatch.setattr(
-            machine, "compile_text", lambda text, *more, **named: self.compiled.append(text) or compile_text(text, *more, **named)
-        )
+
+        def counted(text, *args, **kwargs):
+            self.compiled.append(text)
+            return compile_text(text, *args, **kwargs)
+
+        monkeypatch.setattr(machine, "compile_text", counted)
 
     @property
     def store(self) -> disk.Store:
@@ -304,8 +307,10 @@ def test_a_folder_is_the_users_alone(computer):
 
 
 def kernels(function, x=X):
-    program, _ = jitgrad.jit(function)._dispatcher.find(jitgrad.jit(function), (x,), {})
-    plan = plan_graph(program.runner.graph, program.runner.layouts)
+    compiled = jitgrad.jit(function)
+    program, _ = compiled._dispatcher.find(compiled, (x,), {})
+    with interning(program.runner.nodes):
+        plan = plan_graph(program.runner.graph, program.runner.layouts)
     return [step.kernel for step in plan.steps if isinstance(step, KernelStep)]
 
 

@@ -21,12 +21,14 @@ import numpy as np
 from ..backends.target import Target
 from ..ir.primitive import PRIMITIVES
 from ..lowering.kernel import Kernel
+from ..lowering.legalize import COPY
 from ..ops import OWN
 from . import machine
 from .disk import Entry, digest, store
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _EMITTING = ("backends", "ir", "lowering", "ops", "runtime")  # the parts of jitgrad that machine code depends on
+_OWN = {**OWN, COPY.name: COPY}
 _ATOMS = (int, str, bytes, bool, float, type(None))
 
 
@@ -81,7 +83,7 @@ def compiled_text(text: str, symbol: str) -> Compiled:
 def kernel_key(kernel: Kernel) -> str | None:
     """The key of a kernel's structure. None for one with operations that are not jitgrad's own: their name does not
     say what they emit."""
-    if store() is None or any(PRIMITIVES.get(op) is not OWN.get(op) for op in _operations(kernel)):
+    if store() is None or any(PRIMITIVES.get(op) is not _OWN.get(op) for op in _operations(kernel)):
         return None
     try:
         return _key(b"kernel", marshal.dumps(_plain(_parts(kernel)), 2))  # version 2: the same bytes for equal values
