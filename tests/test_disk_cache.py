@@ -40,11 +40,11 @@ class Machine:
         self.folder, self.monkeypatch, self.compiled = folder, monkeypatch, []
         compile_text = machine.compile_text
 
-        def noted(text, *more, **named):
+        def counted(text, *args, **kwargs):
             self.compiled.append(text)
-            return compile_text(text, *more, **named)
+            return compile_text(text, *args, **kwargs)
 
-        monkeypatch.setattr(machine, "compile_text", noted)
+        monkeypatch.setattr(machine, "compile_text", counted)
 
     @property
     def store(self) -> disk.Store:
@@ -307,8 +307,9 @@ def test_a_folder_is_the_users_alone(computer):
 
 
 def kernels(function, x=X):
-    program, _ = jitgrad.jit(function)._dispatcher.find(jitgrad.jit(function), (x,), {})
-    with interning(program.runner.graph.nodes):
+    compiled = jitgrad.jit(function)
+    program, _ = compiled._dispatcher.find(compiled, (x,), {})
+    with interning(program.runner.nodes):
         plan = plan_graph(program.runner.graph, program.runner.layouts)
     return [step.kernel for step in plan.steps if isinstance(step, KernelStep)]
 
