@@ -309,7 +309,7 @@ def test_a_folder_is_the_users_alone(computer):
 def kernels(function, x=X):
     compiled = jitgrad.jit(function)
     program, _ = compiled._dispatcher.find(compiled, (x,), {})
-    with interning(program.runner.nodes):
+    with interning(program.runner.graph.nodes):
         plan = plan_graph(program.runner.graph, program.runner.layouts)
     return [step.kernel for step in plan.steps if isinstance(step, KernelStep)]
 
