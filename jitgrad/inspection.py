@@ -100,7 +100,7 @@ def explain(function: Callable, *args, **kwargs) -> Text:
     program, _ = _program(function, args, kwargs)
     runner = program.runner
     with interning(runner.graph.nodes):
-        plan = plan_graph(runner.graph, runner.layouts)
+        plan = plan_graph(runner.graph, runner.layouts, None, runner.threads)
     lines = [repr(function)[1:-1] + ": " + ("traced before" if id(program) in known else reason)]
     lines.append("tier: " + _tier(program))
     lines.append(f"nodes: {len(runner.graph.nodes)} traced, {len(plan.graph.nodes)} after the passes")
@@ -246,7 +246,7 @@ def _stages(runner: Runner, stage: str) -> dict[str, str]:
         return {stage: to_text(runner.graph)}
     observe = Observer(lambda name: everything or name == stage, found.__setitem__)
     with interning(runner.graph.nodes):
-        plan = plan_graph(runner.graph, runner.layouts, observe)
+        plan = plan_graph(runner.graph, runner.layouts, observe, runner.threads)
     if stage.startswith("pass:") and stage not in found:
         raise UsageValueError(f"the pass {stage[5:]} is skipped", "Take it out of JITGRAD_SKIP.")
     if everything or stage in ("llvm", "asm"):
@@ -274,7 +274,7 @@ def _changed_by(runner: Runner, name: str) -> Text:
     texts: list[tuple[str, str]] = []
     observe = Observer(lambda stage: stage == "traced" or stage.startswith("pass:"), lambda *seen: texts.append(seen))
     with interning(runner.graph.nodes):
-        plan_graph(runner.graph, runner.layouts, observe)
+        plan_graph(runner.graph, runner.layouts, observe, runner.threads)
     stages = [stage for stage, _ in texts]
     if f"pass:{name}" not in stages:
         raise UsageValueError(f"the pass {name} is skipped", "Take it out of JITGRAD_SKIP.")

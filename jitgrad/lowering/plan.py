@@ -61,9 +61,11 @@ class Plan:
         return self.arena_slot + 2
 
 
-def make_plan(graph: Graph, layouts: dict[Node, tuple[int, ...]], scratch_bytes: Callable[[RoutineStep], int]) -> Plan:
+def make_plan(
+    graph: Graph, layouts: dict[Node, tuple[int, ...]], scratch_bytes: Callable[[RoutineStep], int], threads: int = 1
+) -> Plan:
     """The plan of `graph`; `layouts` are the strides of inputs that are not C-ordered, `scratch_bytes` what a routine
-    of the target needs for itself."""
+    of the target needs for itself, `threads` how many a call will use at most."""
     graph = legalize(graph, layouts)
     accesses = Accesses(layouts)
     fusion = fuse(graph)
@@ -71,7 +73,7 @@ def make_plan(graph: Graph, layouts: dict[Node, tuple[int, ...]], scratch_bytes:
     steps = [step.renamed(fusion.heirs) for _, step in timed if not _is_idle(step)]
     sweeps: list[Sweep] = []
     if "sweeps" not in config.skip:
-        steps, sweeps = find_sweeps(steps, {*graph.inputs, *graph.outputs})
+        steps, sweeps = find_sweeps(steps, {*graph.inputs, *graph.outputs}, threads)
     buffers, arena, own, scratch = _allocate(graph, steps, sweeps, scratch_bytes)
     return Plan(graph, tuple(steps), buffers, arena, own, tuple(scratch), tuple(sweeps), fusion)
 

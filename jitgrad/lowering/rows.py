@@ -13,6 +13,7 @@ from .steps import KernelStep, RoutineStep, Step
 LARGEST_SHARED = 1 << 16  # bytes of the matrix that every row of a product is multiplied with: it stays in a near cache
 PART_OF_WORK = 8          # elements that a block reads for each element of the parts of folds that it makes
 FULL = 16                 # rows of a block if they are the elements of vectors: no less than two of them
+EVEN = 64                 # blocks of more rows than that are multiples of it, so that vectors are full
 ROWS_OF_PRODUCT = 128     # of a large product cut alone: each piece packs the whole other factor again
 
 
@@ -62,12 +63,15 @@ def rows_of(step: Step, rows: int) -> Rows | None:
     return _kernel_rows(step, rows, 0) if isinstance(step, KernelStep) else _product_rows(step, rows)
 
 
-def loops_of(step: Step) -> list[Rows]:
-    """The loops of a step, each as rows, along which it can be cut when it is called alone; the outermost first."""
+def loops_of(step: Step, threads: int) -> list[Rows]:
+    """The loops of a step, each as rows, along which it can be cut when it is called alone; the outermost first.
+
+    `threads` may say how many pieces are worth while only where the pieces have the bits of the whole.
+    """
     if isinstance(step, KernelStep):
         loops = [_kernel_rows(step, extent, axis) for axis, extent in enumerate(step.binding.extents)]
         return [loop for loop in loops if loop is not None]
-    return _product_loops(step) if step.routine == "matmul" else []
+    return _product_loops(step, threads) if step.routine == "matmul" else []
 
 
 def _least_rows(buffers: tuple[Node, ...], folded: frozenset[int], read: int) -> int:
@@ -189,15 +193,26 @@ def _product_rows(step: RoutineStep, rows: int) -> ProductRows | None:
     return None
 
 
-def _product_loops(step: RoutineStep) -> list[Rows]:
-    """The product as a loop over batches, rows or columns: first the longest that is one of enough."""
+def _product_loops(step: RoutineStep, threads: int) -> list[Rows]:
+    """The product as a loop over batches, over the longer side and over the shorter one."""
     n = step.result.ndim - 2
-    loops = [_product_along(step, (axis, axis, axis)) for axis in range(n)]
+    height, width = step.result.shape[n:]
     sides = [
-        _product_along(step, (n, n, None), ROWS_OF_PRODUCT),
-        _product_along(step, (n + 1, None, n + 1), ROWS_OF_PRODUCT),
+        _product_along(step, (n, n, None), _least_side(height, threads)),
+        _product_along(step, (n + 1, None, n + 1), _least_side(width, threads)),
     ]
-    return [*loops, *(sides if step.result.shape[n] >= step.result.shape[n + 1] else reversed(sides))]
+    return [*(_product_along(step, (axis, axis, axis)) for axis in range(n)), *(sides if height >= width else sides[::-1])]
+
+
+def _least_side(extent: int, threads: int) -> int:
+    """Rows or columns of a piece: one piece for each thread, as each packs the other factor anew. No piece is a single row,
+    whose sums have an order of their own."""
+    block = max(ROWS_OF_PRODUCT, rounded(-(-extent // threads)))
+    return block + EVEN if extent % block == 1 else block
+
+
+def rounded(block: int) -> int:
+    return block if block <= EVEN else -(-block // EVEN) * EVEN
 
 
 def _product_along(step: RoutineStep, axes: tuple[int | None, int | None, int | None], least: int = 1) -> ProductRows:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from ..ir.aval import aval_of
 from ..ir.node import Node, fresh_input
 from .build import combining_kernel
-from .rows import Rows, loops_of, rows_of
+from .rows import Rows, loops_of, rounded, rows_of
 from .steps import KernelStep, RoutineStep, Step
 from .work import Work, work_of
 
@@ -32,7 +32,6 @@ PARALLEL_WORK = 60_000   # nanoseconds of one thread from which work is worth sh
 PIECE_WORK = 15_000      # nanoseconds that a piece of it should take
 MOST_PIECES = 64
 MOST_COMBINED = 16       # folds whose parts one kernel puts together
-EVEN = 64                # blocks of more rows than that are multiples of it, so that vectors are full
 
 
 @dataclass(frozen=True)
@@ -65,14 +64,14 @@ class Sweep:
             yield view.part(first, count, tuple(first * row + number * block for row, block in moves))
 
 
-def find_sweeps(steps: list, fixed: set[Node]) -> tuple[list, list[Sweep]]:
+def find_sweeps(steps: list, fixed: set[Node], threads: int) -> tuple[list, list[Sweep]]:
     """`steps` in an order in which runs stand together, each followed by the kernels that put parts of folds together,
-    and the sweeps. `fixed` are inputs and outputs: never private."""
+    and the sweeps. `fixed` are inputs and outputs: never private. `threads`: see `rows.loops_of`."""
     ordered: list = []
     sweeps: list[Sweep] = []
     works = {id(step): work_of(step) for step in steps}
     while steps:
-        run = _best_run(steps) if _may_pay([works[id(step)] for step in steps[:WINDOW]]) else None
+        run = _best_run(steps, threads) if _may_pay([works[id(step)] for step in steps[:WINDOW]]) else None
         if run is None:
             ordered.append(steps[0])
             steps = steps[1:]
@@ -92,13 +91,13 @@ def _may_pay(works: list[Work]) -> bool:
     return sum(work.read + work.written for work in works) >= LEAST_BYTES
 
 
-def _best_run(steps: list) -> _Run | None:
+def _best_run(steps: list, threads: int) -> _Run | None:
     """The run from the first step on that takes in most steps; None if none is worth while."""
     runs = [_Run(steps, rows) for rows in _numbers_of_rows(steps)]
     best = max(runs, key=lambda run: len(run.views), default=None)
     if best is not None and best.is_worthwhile():
         return best
-    return _cut_alone(steps)
+    return _cut_alone(steps, threads)
 
 
 def _numbers_of_rows(steps: list) -> list[int]:
@@ -116,14 +115,14 @@ def _numbers_of_rows(steps: list) -> list[int]:
     return [outer, *(rows for rows in dict.fromkeys(later) if rows < outer and outer % rows == 0)][:CANDIDATES]
 
 
-def _cut_alone(steps: list) -> _Run | None:
+def _cut_alone(steps: list, threads: int) -> _Run | None:
     """The first step alone, cut along the first of its loops that gives pieces enough."""
     work = work_of(steps[0]).nanoseconds
     if work < PARALLEL_WORK:
         return None
     wanted = _pieces(work)
     found: _Run | None = None
-    for loop in loops_of(steps[0]):
+    for loop in loops_of(steps[0], threads):
         run = _Run(steps, loop.rows, loop)
         if run.views and run.blocks_for(wanted) > (1 if found is None else found.blocks_for(wanted)):
             found = run
@@ -225,18 +224,14 @@ class _Run:
         row = self._row_bytes()
         if row * self.rows >= LEAST_BYTES:
             block = min(block, BLOCK_BYTES // row)
-        return self._rounded(max(1, block, -(-self.rows * len(self.views) // MOST_CALLS), *(view.least for view in self.views)))
+        return rounded(max(1, block, -(-self.rows * len(self.views) // MOST_CALLS), *(view.least for view in self.views)))
 
     def blocks_for(self, wanted: int) -> int:
         """How many blocks there are for a step on its own that should be cut into `wanted`."""
         return -(-self.rows // self._block_for(wanted))
 
     def _block_for(self, wanted: int) -> int:
-        return self._rounded(max(-(-self.rows // wanted), *(view.least for view in self.views)))
-
-    @staticmethod
-    def _rounded(block: int) -> int:
-        return block if block <= EVEN else -(-block // EVEN) * EVEN
+        return rounded(max(-(-self.rows // wanted), *(view.least for view in self.views)))
 
     # --- the result
 

@@ -21,6 +21,7 @@ from .kept import Compiled, keep, kernel_key, loaded, routine_key, text_key
 from .layout import lay_out
 from .mathematics import assemble, provide_names
 from .observe import Observer, configured_observer
+from .threads import thread_count
 
 _CACHED_KERNELS = 4096
 
@@ -57,11 +58,14 @@ def compile_graph(
     `threads`: the most that a call uses, None for as many as the process may use."""
     with interning():
         observe = configured_observer()
-        return link(plan_graph(graph, layouts, observe), observe, threads)
+        return link(plan_graph(graph, layouts, observe, threads), observe, threads)
 
 
 def plan_graph(
-    graph: Graph, layouts: Sequence[tuple[int, ...] | None] | None = None, observe: Observer | None = None
+    graph: Graph,
+    layouts: Sequence[tuple[int, ...] | None] | None = None,
+    observe: Observer | None = None,
+    threads: int | None = None,
 ) -> Plan:
     """The passes, and the plan of what they make of `graph`."""
     if observe is not None:
@@ -70,7 +74,7 @@ def plan_graph(
     given = layouts or [None] * len(graph.inputs)
     strides = {node: layout for node, layout in zip(optimized.inputs, given, strict=True) if layout is not None}
     started = time.perf_counter()
-    plan = make_plan(optimized, strides, lambda step: scratch_bytes(step, machine.host()))
+    plan = make_plan(optimized, strides, lambda step: scratch_bytes(step, machine.host()), thread_count(threads))
     if observe is not None:
         observe("optimized", optimized)
         observe("plan", plan, time.perf_counter() - started)
