@@ -192,7 +192,7 @@ def test_gradients_of_gathers_are_added_in_one_kernel_to_one_array():
 def test_additions_at_indices_are_cut_along_what_is_added(monkeypatch):
     cut_finely(monkeypatch)
     rng = np.random.default_rng(7)
-    table, i, j = rng.normal(size=(9, 100)), rng.integers(0, 9, 64), rng.integers(-9, 9, 64)
+    table, i, j = rng.normal(size=(9, 200)), rng.integers(0, 9, 64), rng.integers(-9, 9, 64)
     (value, gradient), (expected, slope) = both_ways(pairs, table, i, j)
     compiled = jitgrad.jit(jitgrad.grad(pairs))
     np.testing.assert_allclose(compiled(table, i, j), gradient, rtol=1e-12, atol=1e-13)
@@ -229,7 +229,7 @@ def test_what_is_added_to(base):
 
 def test_bad_indices_are_found_in_cut_kernels(monkeypatch):
     cut_finely(monkeypatch)
-    table = np.ones((9, 100))
+    table = np.ones((9, 200))
     compiled = jitgrad.jit(jitgrad.grad(pairs))
     good, bad = np.zeros(64, int), np.full(64, 9)
     compiled(table, good, good)

@@ -13,6 +13,7 @@ from .steps import KernelStep, RoutineStep, Step
 LARGEST_SHARED = 1 << 16  # bytes of the matrix that every row of a product is multiplied with: it stays in a near cache
 PART_OF_WORK = 8          # elements that a block reads for each element of the parts of folds that it makes
 FULL = 16                 # rows of a block if they are the elements of vectors: no less than two of them
+COLUMNS_OF_ADDITION = 64  # columns of a piece of additions at indices: each piece goes over all indices again
 EVEN = 64                 # blocks of more rows than that are multiples of it, so that vectors are full
 ROWS_OF_PRODUCT = 128     # of a large product cut alone: each piece packs the whole other factor again
 
@@ -128,7 +129,7 @@ def _kernel_rows(step: KernelStep, rows: int, axis: int) -> KernelRows | None:
     folded = frozenset(fold.slot for fold in kernel.folds if fold.axes >> axis & 1)
     least = _least_rows(binding.buffers, folded, prod(extents) // max(1, rows))
     if axis == kernel.rank - 1 and axis > 0:
-        least = max(least, FULL)
+        least = max(least, COLUMNS_OF_ADDITION if any(store.indices for store in kernel.stores) else FULL)
     return KernelRows(step, rows, strides, spans, folded, _whole(step), least, axis, merged)
 
 
