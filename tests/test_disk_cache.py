@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import shutil
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -402,6 +404,14 @@ def test_kernels_that_were_compiled_together_serve_apart(computer):
         name = kept.kernel_key(one)
         found = kept.loaded([name], mathematics.provide_names)
     assert name in found and len(found) > 1
+
+
+def test_functions_that_llvm_knows_by_name_stay_alive(computer):
+    computer.run()
+    named = [weakref.ref(compiled.code) for compiled in mathematics._called.values()]
+    mathematics._called.clear()
+    gc.collect()  # LLVM links whatever comes next to where they are
+    assert named and all(code() is not None for code in named)
 
 
 # --- size, clear, off
