@@ -54,12 +54,14 @@ def address_of(function) -> int:
     return address
 
 
-_provided: dict[str, tuple[int, object]] = {}
+_provided: dict[str, int] = {}
+_owners: list = []  # of what code was linked to: never freed
 
 
 def provide(symbol: str, address: int, owner: object = None) -> None:
-    """Links code that is made from now on to `address` where it wants `symbol`; `owner` is kept alive."""
-    _provided[symbol] = address, owner
+    """Links code that is made from now on to `address` where it wants `symbol`; `owner` is kept alive for ever."""
+    _provided[symbol] = address
+    _owners.append(owner)
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def load_object(object_code: bytes, imports: tuple[str, ...], symbols: Sequence[
         linking = llvm.JITLibraryBuilder().add_object_img(object_code).add_current_process()
         for name in imports:
             if name in _provided:
-                linking.import_symbol(name, _provided[name][0])
+                linking.import_symbol(name, _provided[name])
         for symbol in symbols:
             linking.export_symbol(symbol)
         try:

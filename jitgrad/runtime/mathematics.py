@@ -40,7 +40,6 @@ def _module(functions: list[str], declared: set[str], defined: list[tuple]) -> s
 
 
 _called: dict[str, Compiled] = {}
-_named: list[Compiled] = []  # whatever LLVM was told of by name, it may link to at any time: never freed
 
 
 def provide_called(keys: Iterable[tuple]) -> None:
@@ -65,7 +64,6 @@ def provide_called(keys: Iterable[tuple]) -> None:
 def _provide(symbol: str, compiled: Compiled) -> None:
     machine.provide(symbol, compiled.address, compiled)
     _called[symbol] = compiled
-    _named.append(compiled)
 
 
 def provide_names(names: Iterable[str]) -> None:
