@@ -7,7 +7,8 @@ of a bias, a sum of columns) is made in parts, one a block; a kernel after the s
 kernel is a sweep too.
 
 Blocks do not depend on each other, so they may run at once. How many there are is a matter of sizes alone, never of the
-number of threads, and so is the order in which parts are added up.
+number of threads, and so is the order in which parts are added up. (Large matrix products are cut into one piece a thread:
+their pieces have the bits of the whole.)
 """
 
 from __future__ import annotations
