@@ -87,7 +87,7 @@ class Session:
         if name not in self.prepared:                           # the worker was started anew within the row
             self.prepare(row, name)
         thunks, repetitions, warm = self.prepared[name]
-        return harness.sample(thunks(number), repetitions, warm=warm)
+        return harness.sample(thunks(number), repetitions, warm=warm, settle=harness.SETTLE_SECONDS[self.setting])
 
 
 def serve(pipe, setting: str) -> None:
@@ -252,7 +252,7 @@ def options_from(arguments: list[str] | None) -> argparse.Namespace:
                         help=f"comma-separated, '' for jitgrad alone; {', '.join(engines.OPTIONAL)} only if named")
     parser.add_argument("--rows", help="comma-separated families or beginnings of row names; all rows if left out. "
                         "Families: " + ", ".join(FAMILIES))
-    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds, under 8 minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds, about 15 minutes")
     parser.add_argument("--threads", choices=SETTINGS, help="one thread setting only; both if left out")
     parser.add_argument("--json", help="write every sample to this file")
     parser.add_argument("--list", action="store_true", help="print the names of the rows and stop")
