@@ -180,7 +180,7 @@ def measure(row: AnyRow, workers: dict[str, Worker], names: list[str], quick: bo
         for name in sorted((n for n in names if n in row.programs), key=harness.BASE.__eq__):
             try:
                 done[name, setting], seconds = workers[setting].ask("prepare", row.name, name)
-                costs[name, setting] = seconds + harness.SETTLE_SECONDS[setting]
+                costs[name, setting] = seconds
             except Failed as error:
                 done[name, setting] = Measurement(row.name, name, setting, error=str(error))
     turns = [key for key, m in done.items() if m.error is None]
