@@ -40,6 +40,7 @@ from jitgrad.ir.node import Node, fresh_input, interning
 from jitgrad.ir.text import to_text
 from jitgrad.ir.verify import verify
 from jitgrad.lowering import sweeps
+from jitgrad.passes import short_axes
 from jitgrad.passes.pipeline import optimize
 from jitgrad.runtime.compile import compile_graph
 from jitgrad.transforms.forward import pushforward
@@ -202,14 +203,18 @@ def check_duality(program: Program, outputs: int) -> None:
 
 @contextmanager
 def small_blocks(wanted: bool):
-    """Inside, kernels are called for a few rows at a time even where all fits into cache."""
-    before = sweeps.LEAST_BYTES, sweeps.BLOCK_BYTES
-    if wanted:
-        sweeps.LEAST_BYTES, sweeps.BLOCK_BYTES = 256, 1024
+    """Inside, kernels are called for a few rows at a time, shared among threads, even where all fits into cache, and short
+    axes are taken apart even where little lies beside them."""
+    small = {(sweeps, "LEAST_BYTES"): 256, (sweeps, "BLOCK_BYTES"): 1024, (sweeps, "PARALLEL_WORK"): 0,
+             (sweeps, "PIECE_WORK"): 50, (short_axes, "FEWEST"): 2}  # fmt: skip
+    before = {place: getattr(*place) for place in small}
     try:
+        for place, value in small.items() if wanted else ():
+            setattr(*place, value)
         yield
     finally:
-        sweeps.LEAST_BYTES, sweeps.BLOCK_BYTES = before
+        for place, value in before.items():
+            setattr(*place, value)
 
 
 def run_seed(seed: int) -> None:

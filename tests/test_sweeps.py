@@ -262,6 +262,18 @@ def test_a_large_product_is_cut_without_changing_a_bit(shape, dtype, monkeypatch
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("extent", [129, 257, 385, 513, 577, 769, 1153])
+def test_no_piece_of_a_product_is_a_single_row(extent, monkeypatch):
+    """Its sums would have another order: the bits would depend on the number of threads."""
+    cut_finely(monkeypatch)
+    rng = np.random.default_rng(12)
+    for shapes in (((extent, 20), (20, 30)), ((30, 20), (20, extent))):
+        a, b = (rng.normal(size=shape) for shape in shapes)
+        expected = jitgrad.jit(lambda a, b: a @ b, threads=1)(a, b)
+        for threads in (2, 3, 4, 5, 8, 64):
+            np.testing.assert_array_equal(jitgrad.jit(lambda a, b: a @ b, threads=threads)(a, b), expected)
+
+
 def products_of(compiled):
     return [step for step in plan_of(compiled).steps if getattr(step, "routine", "") == "matmul"]
 

@@ -311,6 +311,7 @@ class _Fuser:
 
 
 def _heirs(graph: Graph) -> dict[Node, Node]:
+    """See `Fusion.heirs`."""
     users = graph.users()
     heirs: dict[Node, Node] = {}
     for node in reversed(graph.nodes):  # so that a chain of additions ends in one buffer

@@ -11,9 +11,9 @@ from .access import Accesses, view_base
 MANY_TIMES = 8  # reads of each element of a scattered array that are worth a copy of it
 
 
-
 def legalize(graph: Graph, layouts: dict[Node, tuple[int, ...]]) -> Graph:
-    """Copies put in where a view cannot be had by strides, and where an output is an input, a view, or another output."""
+    """Copies put in where a view cannot be had by strides, or is read for many rows and not in one piece, and where an
+    output is an input, a view, or another output."""
     accesses = Accesses(layouts)
     done: dict[Node, Node] = {}
     for node in graph.nodes:

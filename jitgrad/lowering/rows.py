@@ -37,6 +37,10 @@ class Rows:
     whole: frozenset[int]
     least: int
 
+    def may_be(self, block: int) -> bool:
+        """Whether blocks of so many rows have the bits of all rows together."""
+        return True
+
     @property
     def buffers(self) -> tuple[Node, ...]:
         return self.step.touches
@@ -170,6 +174,10 @@ class ProductRows(Rows):
         )
         return replace(self.step, operands=tuple(operands), result=result)
 
+    def may_be(self, block: int) -> bool:
+        sides = self.axes[1] is None or self.axes[2] is None
+        return not sides or self.rows % block != 1  # the sums of a single row or column have an order of their own
+
     def folds(self) -> list[tuple[str, Node]]:
         return [("reduce_sum", self.buffers[slot]) for slot in self.folded]
 
@@ -206,10 +214,8 @@ def _product_loops(step: RoutineStep, threads: int) -> list[Rows]:
 
 
 def _least_side(extent: int, threads: int) -> int:
-    """Rows or columns of a piece: one piece for each thread, as each packs the other factor anew. No piece is a single row,
-    whose sums have an order of their own."""
-    block = max(ROWS_OF_PRODUCT, rounded(-(-extent // threads)))
-    return block + EVEN if extent % block == 1 else block
+    """Rows or columns of a piece: one piece for each thread, as each packs the other factor anew."""
+    return max(ROWS_OF_PRODUCT, rounded(-(-extent // threads)))
 
 
 def rounded(block: int) -> int:

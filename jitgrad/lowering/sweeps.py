@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from ..ir.aval import aval_of
 from ..ir.node import Node, fresh_input
 from .build import combining_kernel
-from .rows import Rows, loops_of, rounded, rows_of
+from .rows import EVEN, Rows, loops_of, rounded, rows_of
 from .steps import KernelStep, RoutineStep, Step
 from .work import Work, work_of
 
@@ -232,7 +232,11 @@ class _Run:
         return -(-self.rows // self._block_for(wanted))
 
     def _block_for(self, wanted: int) -> int:
-        return rounded(max(-(-self.rows // wanted), *(view.least for view in self.views)))
+        (view,) = self.views
+        block = rounded(max(-(-self.rows // wanted), view.least))
+        while not view.may_be(block):
+            block += EVEN
+        return block
 
     # --- the result
 

@@ -200,8 +200,8 @@ class _Split:
         return remade
 
     def _is_summed(self, node: Node) -> bool:
-        """Whether `node` folds over the axis."""
-        if not isinstance(node.primitive.code, Reduce) or node.operands[0] not in self.axes:
+        """Whether `node` folds over the axis, in a way that can be done pairwise."""
+        if node.primitive.name not in _PAIRWISE or node.operands[0] not in self.axes:
             return False
         return self.axes[node.operands[0]] in node.params["axes"]
 

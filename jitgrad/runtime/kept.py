@@ -11,7 +11,7 @@ import marshal
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import llvmlite
@@ -20,7 +20,7 @@ import numpy as np
 
 from ..backends.target import Target
 from ..ir.primitive import PRIMITIVES
-from ..lowering.kernel import Kernel
+from ..lowering.kernel import Array, Fold, Instruction, Kernel, Store
 from ..ops import OWN
 from . import machine
 from .disk import Entry, digest, store
@@ -84,7 +84,7 @@ def kernel_key(kernel: Kernel) -> str | None:
     if store() is None or any(PRIMITIVES.get(op) is not OWN.get(op) for op in _operations(kernel)):
         return None
     try:
-        return _key(b"kernel", marshal.dumps(_plain(_parts(kernel)), 2))  # version 2: the same bytes for equal values
+        return _key(b"kernel", marshal.dumps(_plain(kernel), 2))  # version 2: the same bytes for equal values
     except TypeError:
         return None
 
@@ -103,21 +103,19 @@ def _operations(kernel: Kernel) -> set[str]:
     return {step.op for step in kernel.body} | {fold.op for fold in kernel.folds}
 
 
-def _parts(kernel: Kernel) -> tuple:
-    body = tuple((step.op, step.operands, step.params, step.dtype, step.axes) for step in kernel.body)
-    arrays = tuple((array.dtype, array.pattern, array.indexed) for array in kernel.arrays)
-    stores = tuple((store.value, store.slot, store.indices) for store in kernel.stores)
-    folds = tuple((fold.op, fold.value, fold.slot, fold.axes) for fold in kernel.folds)
-    return kernel.rank, arrays, kernel.numbers, body, stores, folds, kernel.fastmath
+_RECORDS = {kind: tuple(field.name for field in fields(kind)) for kind in (Kernel, Array, Instruction, Store, Fold)}
 
 
 def _plain(value):
-    """`value` out of tuples, numbers and strings alone, dtypes as their names; TypeError for anything else."""
+    """`value` out of tuples, numbers and strings alone, dtypes as their names, records as all of their fields; TypeError
+    for anything else."""
     kind = type(value)
     if kind in _ATOMS:
         return value
     if kind is tuple:
         return tuple([_plain(item) for item in value])
+    if kind in _RECORDS:
+        return tuple([_plain(getattr(value, name)) for name in _RECORDS[kind]])
     if isinstance(value, np.dtype):
         return ("dtype", value.str)
     raise TypeError(kind)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import sysconfig
 from functools import lru_cache
 from math import prod
 
@@ -27,6 +28,9 @@ _HUGE, _ADVICE = (1 << 22, 14) if sys.platform == "linux" else (1 << 62, 0)
 _SYMBOLS = ("jg.memory.malloc", "jg.memory.calloc", "jg.memory.realloc", "jg.memory.free")
 
 
+_HAS_GIL = not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
 class _Allocator(ctypes.Structure):
     """NumPy's PyDataMemAllocator."""
 
@@ -40,7 +44,8 @@ class _Handler(ctypes.Structure):
 
 
 def is_large(shape: tuple[int, ...], dtype: np.dtype) -> bool:
-    return prod(shape) * dtype.itemsize >= LARGE
+    """Whether a result's memory is worth keeping. Never without the GIL, which guards the blocks."""
+    return _HAS_GIL and prod(shape) * dtype.itemsize >= LARGE
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
