@@ -54,6 +54,7 @@ _ROUNDED = """
     sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh exp exp2 expm1 log log2 log10 log1p cbrt
     hypot arctan2 power reduce_prod cumprod integer_power
 """
+_EXTREMA = ("minimum", "maximum", "fmin", "fmax")
 _INEXACT = frozenset(_ROUNDED.split())
 
 
@@ -69,6 +70,10 @@ def _noise(node: Node, value: np.ndarray, operands: Sequence[np.ndarray], rng) -
     if node.dtype.kind != "f":
         return value
     name, params = node.primitive.name, node.params
+    if name in _EXTREMA:  # which of 0.0 and -0.0 they give is nobody's promise: in NumPy it is a matter of the place
+        x, y = operands
+        tied = (x == 0) & (y == 0) & (np.signbit(x) != np.signbit(y))
+        return np.where(tied, np.copysign(0.0, rng.uniform(-1.0, 1.0, value.shape)), value).astype(node.dtype)
     if name in _INEXACT:
         scale = np.abs(value)
     elif name in ("reduce_sum", "cumsum"):

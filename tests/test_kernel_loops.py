@@ -280,3 +280,16 @@ def test_fastmath_reassociates():
         relaxed = jitgrad.jit(jitgrad.value_and_grad(f))(x)
     for got, wanted in zip(relaxed, exact, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["fmod", "power", "remainder", "floor_divide", "arctan2", "hypot", "tan", "cbrt"])
+def test_functions_of_single_numbers_in_half_precision(name):
+    """They compute in float64 inside, in a kernel of one operation: nothing may be left that only a library could do."""
+    function = getattr(np, name)
+    numbers = [np.float16(5.5), np.float16(2.25)][: function.nin]
+    for arguments in (numbers, [np.full(37, number) for number in numbers], [np.float16(np.nan)] * function.nin):
+        with np.errstate(invalid="ignore"):
+            expected = function(*arguments)
+        found = jitgrad.jit(lambda *x: function(*x))(*arguments)
+        assert found.dtype == np.float16
+        np.testing.assert_allclose(found, expected, rtol=2e-3)

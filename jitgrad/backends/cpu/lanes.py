@@ -106,5 +106,11 @@ def cost_of(step: Instruction) -> int:
 
 
 def inlines_math(kernel: Kernel, lanes: Lanes) -> bool:
-    """Whether the body has few enough calls of the mathematics library to have them inlined."""
+    """Whether the body has few enough calls of the mathematics library to have them inlined.
+
+    Never with float16: what computes in float64 inside would be rounded to float16 at once, for which x86-64 has no
+    instruction, and LLVM would call a function that no process need have.
+    """
+    if any(step.dtype.kind == "f" and step.dtype.itemsize == 2 for step in kernel.body):
+        return False
     return sum(cost_of(step) >= MATH_COST for step in kernel.body) * lanes.copies <= MOST_INLINED
