@@ -9,12 +9,13 @@ from jitgrad.ir.aval import aval_of
 from jitgrad.ir.graph import Graph
 from jitgrad.ir.interpret import run
 from jitgrad.ir.node import Node, apply, fresh_input, full, interning
-from jitgrad.ir.primitive import PRIMITIVES, Leaf, Primitive, Scalar
+from jitgrad.ir.primitive import PRIMITIVES, Control, Leaf, Primitive, Scalar, Structure
 from jitgrad.ir.verify import verify
 
 DTYPES = {"f": ("f8", "f4", "f2"), "i": ("i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1"), "b": ("?",)}
 MADE_BY_LOWERING = {"copy"}  # after all derivatives are taken
-NAMES = sorted(n for n, p in PRIMITIVES.items() if not isinstance(p.code, Leaf) and n not in MADE_BY_LOWERING)
+OF_PROGRAMS = (Leaf, Control, Structure)  # control flow: see test_control.py
+NAMES = sorted(n for n, p in PRIMITIVES.items() if not isinstance(p.code, OF_PROGRAMS) and n not in MADE_BY_LOWERING)
 ELEMENTWISE = [name for name in NAMES if isinstance(PRIMITIVES[name].code, Scalar)]
 FLOATING = [name for name in NAMES if "f" in PRIMITIVES[name].samples.kinds]
 

@@ -12,6 +12,7 @@ import numpy as np
 from .. import tree
 from ..errors import UsageError
 from ..ir.aval import Aval
+from ..ir.body import up_to_date
 from ..ir.collector import forget
 from ..ir.graph import Graph, substitute
 from ..ir.node import INPUT, Node, fresh_input, full
@@ -92,6 +93,7 @@ def trace_function(body: Callable, roots: Iterable, leaves: Sequence, structure)
         result = _run(body, watcher, inputs, leaves, structure)
         outputs, output = _read_result(result)
         del result
+        outputs = up_to_date(outputs)
         check_alive(outputs)
         return _finish(trace, watcher, [node for node in inputs if node is not None], outputs, output)
 

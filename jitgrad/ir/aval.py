@@ -49,6 +49,47 @@ class Aval:
         return f"{short_name(self.dtype)}[{','.join(map(str, self.shape))}]"
 
 
+_NO_ARRAY = np.dtype("V8")
+
+
+class TupleAval(Aval):
+    """Several values at once: what a loop or a branch gives, to be taken apart by `get`."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: tuple[Aval, ...]):
+        super().__init__((), _NO_ARRAY)
+        self.parts = parts
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, TupleAval) and self.parts == other.parts
+
+    def __hash__(self) -> int:
+        return hash((TupleAval, self.parts))
+
+    def __repr__(self) -> str:
+        return f"({', '.join(map(repr, self.parts))})"
+
+
+class StackAval(Aval):
+    """A stack of values of one aval, of a height that is known at run time: what a loop saves for its derivative."""
+
+    __slots__ = ("element",)
+
+    def __init__(self, element: Aval):
+        super().__init__((), _NO_ARRAY)
+        self.element = element
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, StackAval) and self.element == other.element
+
+    def __hash__(self) -> int:
+        return hash((StackAval, self.element))
+
+    def __repr__(self) -> str:
+        return f"{self.element!r}*"
+
+
 @lru_cache(maxsize=1 << 14)
 def _interned(shape: tuple[int, ...], dtype: np.dtype) -> Aval:
     return Aval(shape, dtype)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 from .node import INPUT, Node, apply, bits_of, blamed_on, scope
+from .primitive import View
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,62 @@ def topological(roots: Iterable[Node]) -> list[Node]:
                 done[node] = None
                 path.pop()
     return list(done)
+
+
+def scheduled(roots: Iterable[Node]) -> list[Node]:
+    """`topological`, but so that whoever reads an array comes before the node that overwrites it, where that is possible:
+    what is updated in place needs no copy then, and backwards the cotangent of the whole comes before those of reads."""
+    order = topological(roots)
+    position = {node: k for k, node in enumerate(order)}
+    waits: dict[Node, set[Node]] = {}  # for a node that overwrites: the others that read what it overwrites
+    readers: dict[Node, list[Node]] = {}
+    for node in order:
+        for operand in set(node.operands):
+            readers.setdefault(operand, []).append(node)
+    for node in order:
+        if node.primitive.overwrites is not None:
+            for place in node.primitive.overwrites(**node.params):
+                if node.operands[place].aval.shape and not isinstance(node.operands[place].primitive.code, View):
+                    waits.setdefault(node, set()).update(readers[node.operands[place]])
+    if not any(others - {node} for node, others in waits.items()):
+        return order
+    return _ordered(order, position, readers, waits)
+
+
+def _ordered(order: list[Node], position: dict, readers: dict, waits: dict[Node, set[Node]]) -> list[Node]:
+    """`order` changed such that nodes come after their operands and, unless that is a cycle, after what they wait for."""
+    missing = {node: len(set(node.operands)) for node in order}
+    soft = {node: {o for o in others if o is not node} for node, others in waits.items()}
+    waiting: dict[Node, list[Node]] = {}
+    for node, others in soft.items():
+        for other in others:
+            waiting.setdefault(other, []).append(node)
+    ready: list[int] = []
+    blocked: set[int] = set()  # nodes that only wait for readers
+
+    def offer(node: Node) -> None:
+        if missing[node] == 0:
+            (blocked.add if soft.get(node) else lambda k: heapq.heappush(ready, k))(position[node])
+
+    for node in order:
+        offer(node)
+    done: list[Node] = []
+    while ready or blocked:
+        if ready:
+            node = order[heapq.heappop(ready)]
+        else:  # a cycle: the first reader in the usual order must make do with a copy
+            node = order[min(blocked)]
+            blocked.discard(position[node])
+        done.append(node)
+        for user in readers.get(node, ()):
+            missing[user] -= 1
+            offer(user)
+        for other in waiting.get(node, ()):
+            soft[other].discard(node)
+            if not soft[other] and position[other] in blocked:
+                blocked.discard(position[other])
+                heapq.heappush(ready, position[other])
+    return done
 
 
 def with_operands(node: Node, replaced: dict[Node, Node]) -> Node:

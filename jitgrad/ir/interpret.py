@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from ..errors import InternalError, UsageIndexError, UsageValueError
+from ..errors import InternalError, JitgradError, UsageIndexError, UsageValueError
+from .body import Body
 from .graph import Graph
 from .node import Node
+from .primitive import Control, Structure
+
+_STRUCTURED = (Control, Structure)
 
 _KEPT_ELEMENTS = 1 << 18
 """Elements, over all nodes, up to which every value is kept until the end: finding out which may go costs more."""
@@ -28,13 +33,21 @@ def run(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     >>> run(graph, [np.array([0.0, 1.0, 2.0])])
     [array([inf, 1. , 0.5])]
     """
-    values: dict[Node, np.ndarray] = {}
     for node, array in zip(graph.inputs, arrays, strict=True):
         if array.shape != node.shape or array.dtype != node.dtype:
             raise InternalError(
                 f"input of {node.aval} got shape {array.shape}, dtype {array.dtype}", node.where
             )
-        values[node] = array
+    return _fresh(_values(graph, arrays), arrays)
+
+
+def run_body(body: Body, operands: Sequence) -> list:
+    """The outputs of a loop's or branch's body: arrays, or stacks as linked lists."""
+    return _values(body.graph, operands)
+
+
+def _values(graph: Graph, arrays: Sequence) -> list:
+    values: dict[Node, Any] = dict(zip(graph.inputs, arrays, strict=True))
     dying = _last_uses(graph) if sum([node.aval.size for node in graph.nodes]) > _KEPT_ELEMENTS else {}
     with np.errstate(all="ignore"):
         for node in graph.nodes:
@@ -44,7 +57,7 @@ def run(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
             if dying:
                 for operand in dying.get(node, ()):
                     del values[operand]
-    return _fresh([values[node] for node in graph.outputs], arrays)
+    return [values[node] for node in graph.outputs]
 
 
 def _last_uses(graph: Graph) -> dict[Node, list[Node]]:
@@ -59,9 +72,14 @@ def _last_uses(graph: Graph) -> dict[Node, list[Node]]:
     return dying
 
 
-def _evaluate(node: Node, operands: list[np.ndarray]) -> np.ndarray:
+def _evaluate(node: Node, operands: list) -> Any:
     try:
-        result = np.asarray(node.primitive.reference(*operands, **node.params))
+        result = node.primitive.reference(*operands, **node.params)
+        if isinstance(node.primitive.code, _STRUCTURED):
+            return result
+        result = np.asarray(result)
+    except JitgradError:  # from inside a loop or a branch
+        raise
     except IndexError:
         raise index_error(node, operands) from None
     except ValueError as error:  # integers to negative integer powers

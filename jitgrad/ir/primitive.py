@@ -79,6 +79,16 @@ class Library:
 
 
 @dataclass(frozen=True)
+class Control:
+    """A loop or a branch: parameters hold the graphs that it runs (see `body`)."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A part of a tuple, a stack, a push or a pop: no arithmetic, known to whoever lowers control flow."""
+
+
+@dataclass(frozen=True)
 class Leaf:
     """No code: inputs and constants."""
 
@@ -109,6 +119,10 @@ class Primitive:
     jvp         (tangents, primals, out, **params) -> tangent of out (None where an argument has no tangent)
     vjp         (cotangent, primals, out, **params) -> one cotangent or None per primal;
                 both None: no derivative flows through (comparisons, integer operations)
+    pull        (cotangent, totals, wanted, out) -> totals: the cotangents of the operands so far (None: none yet), with
+                this node's shares added for those that are wanted. For operations that touch a small part of an operand
+                or have several results (then `cotangent` is a dict by part)
+    overwrites  (**params) -> places of the operands whose memory the result may take over: they are read by others first
     ufunc       the NumPy ufunc whose calls on traced arrays are this primitive, if there is one
     samples     where the generated tests try it
     doc         one line: what it computes
@@ -123,6 +137,8 @@ class Primitive:
     ufunc: np.ufunc | None = None
     samples: Samples = field(default_factory=Samples)
     doc: str = ""
+    pull: Callable | None = None
+    overwrites: Callable | None = None
 
     def __post_init__(self):
         if PRIMITIVES.setdefault(self.name, self) is not self:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
+from types import CodeType, FunctionType
 
 import numpy as np
 
 from ..errors import UsageValueError
-from .aval import Aval, aval_of, dtype_from_short, short_name
+from .aval import Aval, StackAval, aval_of, dtype_from_short, short_name
+from .body import Body, close
 from .graph import Graph
 from .node import CONSTANT, INPUT, Node, apply, bits_of, constant, fresh_input
 from .primitive import PRIMITIVES
@@ -33,13 +35,28 @@ def to_text(graph: Graph, name: str = "graph") -> str:
     >>> print(text.splitlines()[0])
     def graph(x0: "f64[3]"):
     """
+    return "\n".join(_lines(graph, name, "")) + "\n"
+
+
+def _lines(graph: Graph, name: str, margin: str) -> list[str]:
+    """The function `name`, after `margin`; bodies of loops and branches are functions inside it."""
     names = names_of(graph)
-    lines = [_signature(graph, name)]
+    lines = [margin + line for line in _signature(graph, name).split("\n")]
     inputs = set(graph.inputs)
-    lines += [f"    {line_of(node, names)}" for node in graph.nodes if node not in inputs]
+    for node in graph.nodes:
+        if node not in inputs:
+            for key, body in _bodies(node):
+                lines += _lines(body.graph, f"{key}_{names[node]}", margin + "    ")
+            lines.append(f"{margin}    {line_of(node, names)}")
     results = ", ".join(names[node] for node in graph.outputs)
-    lines.append(f"    return {results}" if graph.outputs else "    return ()")
-    return "\n".join(lines) + "\n"
+    if len(graph.outputs) == 1 and margin:
+        results += ","
+    lines.append(f"{margin}    return {results}" if graph.outputs else f"{margin}    return ()")
+    return lines
+
+
+def _bodies(node: Node) -> list[tuple[str, Body]]:
+    return [(key, value) for key, value in node.params.items() if isinstance(value, Body)]
 
 
 def from_text(text: str, inputs: Sequence[Node] | None = None) -> Graph:
@@ -56,9 +73,7 @@ def from_text(text: str, inputs: Sequence[Node] | None = None) -> Graph:
     (<reduce_sum f64[]>,)
     """
     function = _function(text)
-    avals = [read_aval(annotation) for annotation in function.__annotations__.values()]
-    if len(avals) != function.__code__.co_argcount:
-        raise UsageValueError("an argument has no type", 'Write it like x0: "f64[3]".')
+    avals = _argument_avals(function)
     if inputs is None:
         inputs = [fresh_input(aval) for aval in avals]
     elif [node.aval for node in inputs] != avals:
@@ -67,12 +82,27 @@ def from_text(text: str, inputs: Sequence[Node] | None = None) -> Graph:
     return Graph(tuple(inputs), result if isinstance(result, tuple) else (result,))
 
 
+def _argument_avals(function: Callable) -> list[Aval]:
+    avals = [read_aval(annotation) for annotation in function.__annotations__.values()]
+    if len(avals) != function.__code__.co_argcount:
+        raise UsageValueError("an argument has no type", 'Write it like x0: "f64[3]".')
+    return avals
+
+
+def _body_of(function: Callable) -> Body:
+    """The body that a function inside a printed graph describes."""
+    inputs = [fresh_input(aval) for aval in _argument_avals(function)]
+    return close(inputs, function(*inputs))
+
+
 def read_aval(text: str) -> Aval:
     """The aval that is printed as `text`: "f64[2,3]", "i64[]".
 
     >>> read_aval("f32[2,3]").shape
     (2, 3)
     """
+    if text.endswith("*"):
+        return StackAval(read_aval(text[:-1]))
     found = _AVAL.fullmatch(text)
     if found is None:
         raise UsageValueError(f"{text!r} is no type of a graph's value", 'Types are like "f64[2,3]".')
@@ -109,11 +139,15 @@ def _expression(node: Node, names: dict[Node, str]) -> str:
     if node.primitive is CONSTANT:
         return f"constant({_number(node.params['value'])}, {short_name(node.dtype)})"
     arguments = [names[operand] for operand in node.operands]
-    arguments += [f"{name}={_parameter(value)}" for name, value in node.params.items()]
+    arguments += [f"{name}={_parameter(value, f'{name}_{names[node]}')}" for name, value in node.params.items()]
     return f"{node.primitive.name}({', '.join(arguments)})"
 
 
-def _parameter(value) -> str:
+def _parameter(value, name: str = "") -> str:
+    if isinstance(value, Body):
+        return name
+    if isinstance(value, Aval):
+        return f'"{value}"'
     if isinstance(value, np.dtype):
         return short_name(value)
     if isinstance(value, tuple):
@@ -151,6 +185,11 @@ def _builder(name: str) -> Callable[..., Node]:
     primitive = PRIMITIVES[name]
 
     def build(*operands: Node, **params) -> Node:
+        for key, value in params.items():
+            if isinstance(value, FunctionType):
+                params[key] = _body_of(value)
+            elif isinstance(value, str) and key == "aval":
+                params[key] = read_aval(value)
         return apply(primitive, *operands, **params)
 
     return build
@@ -167,13 +206,18 @@ def _namespace(names: Iterable[str]) -> dict:
     }  # fmt: skip
 
 
+def _names_in(code: CodeType) -> set[str]:
+    """The global names that the functions in `code` use."""
+    inner = [part for part in code.co_consts if isinstance(part, CodeType)]
+    return set().union(*({*part.co_names, *_names_in(part)} for part in inner))
+
+
 def _function(text: str) -> Callable:
     try:
         code = compile(text, "<string>", "exec", dont_inherit=True)
     except SyntaxError as error:
         raise UsageValueError(f"the text of a graph is no Python: {error.msg} in line {error.lineno}") from None
-    bodies = [part for part in code.co_consts if hasattr(part, "co_names")]
-    space = _namespace({name for body in bodies for name in body.co_names})
+    space = _namespace(_names_in(code))
     before = set(space)
     exec(code, space)
     found = [value for name, value in space.items() if name not in before and callable(value)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import InternalError, JitgradError
+from .body import Body
 from .graph import Graph
 from .node import CONSTANT, INPUT, Node
 from .primitive import PRIMITIVES
@@ -48,6 +49,9 @@ def _check_node(node: Node, inputs: set[Node], seen: set[Node], after: str) -> N
             raise _wrong(node, f"constant {value!r} does not fit", after)
         return
     for name, value in node.params.items():
+        if isinstance(value, Body):
+            verify(value.graph, after)
+            continue
         if not _is_plain(value):
             raise _wrong(node, f"parameter {name}={value!r} is not hashable by value", after)
     try:

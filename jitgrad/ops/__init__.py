@@ -23,13 +23,12 @@ IEEE says.
 """
 
 from ..ir.primitive import PRIMITIVES
-from . import transcendental  # noqa: F401  (declares its records)
+from . import control, transcendental  # noqa: F401  (declare their records)
 from .arithmetic import integer_power
 from .cast import cast
 from .comparison import select, stop_gradient
 from .indexing import gather, scatter_add
 from .linalg import matmul, matrix_transpose
-from .masking import assume_may_vanish, may_vanish
 from .masking import product as masked_product
 from .reduction import reduce_max, reduce_min, reduce_prod, reduce_sum
 from .scan import argsort, cumprod, cumsum, linear_recurrence
@@ -48,9 +47,9 @@ from .shape import (
 )
 
 __all__ = [
-    "argsort", "assemble", "assume_may_vanish", "broadcast", "broadcast_to", "cast", "concatenate", "cumprod", "cumsum",
+    "argsort", "assemble", "broadcast", "broadcast_to", "cast", "concatenate", "cumprod", "cumsum",
     "gather", "integer_power", "iota", "linear_recurrence", "masked_product", "matmul", "matrix_transpose",
-    "may_vanish", "place", "reduce_max", "reduce_min", "reduce_prod", "reduce_sum", "reshape",
+    "place", "reduce_max", "reduce_min", "reduce_prod", "reduce_sum", "reshape",
     "scatter_add", "select", "slice_axis", "stop_gradient", "strided_slice", "transpose", "zeros",
 ]  # fmt: skip
 

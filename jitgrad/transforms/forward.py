@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..ir.body import up_to_date
 from ..ir.graph import topological
 from ..ir.node import Node, blamed_on
-from .reverse import is_differentiable, missing_rule
+from .activity import is_differentiable
+from .reverse import missing_rule
 
 
 def pushforward(outputs: Sequence[Node], inputs: Sequence[Node], tangents: Sequence[Node | None]) -> list[Node | None]:
-    """For each output its derivative along `tangents` of `inputs`; None where no derivative flows."""
-    tangent: dict[Node, Node] = {n: t for n, t in zip(inputs, tangents, strict=True) if t is not None}
+    """For each output its derivative along `tangents` of `inputs`; None where no derivative flows.
+
+    The tangent of a tuple is a dict by part.
+    """
+    outputs = up_to_date(outputs)
+    tangent: dict = {n: t for n, t in zip(inputs, tangents, strict=True) if t is not None}
     for node in topological(outputs):
         if node in tangent or not node.operands or not is_differentiable(node):
             continue
