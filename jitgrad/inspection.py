@@ -13,7 +13,9 @@ from .errors import Limitation, UsageTypeError, UsageValueError
 from .ir.node import interning
 from .ir.text import to_text
 from .lowering.describe import kernels_of, title
-from .lowering.plan import KernelStep, Plan, RoutineStep, buffer_bytes
+from .lowering.plan import Plan, buffer_bytes
+from .lowering.region import Step
+from .lowering.steps import RoutineStep
 from .lowering.work import work_of
 from .passes.pipeline import pass_names
 from .runtime import machine
@@ -224,7 +226,7 @@ def _kept(plan: Plan) -> str:
     return f"saved between steps: {len(kept)} values, {size:,} bytes; computed again where they are read: {again}"
 
 
-def _on_host(step: KernelStep | RoutineStep) -> bool:
+def _on_host(step: Step) -> bool:
     return isinstance(step, RoutineStep) and native_symbol(step) is None
 
 

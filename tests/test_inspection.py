@@ -134,7 +134,7 @@ def test_the_numpy_target_has_the_traced_graph():
 @pytest.mark.parametrize(
     "options, error, message",
     [
-        ({"stage": "assembler"}, UsageValueError, "traced, optimized, fused, kernels, plan, llvm, asm, all, pass:simplify"),
+        ({"stage": "assembler"}, UsageValueError, "traced, optimized, fused, kernels, plan, llvm, asm, all, pass:prune"),
         ({"stage": "pass:nothing"}, UsageValueError, "no stage 'pass:nothing'"),
         ({"changed_by": "nothing"}, UsageValueError, "simplify, join_places"),
         ({"target": "tpu"}, UsageValueError, "cpu, numpy"),
@@ -312,7 +312,8 @@ def test_dump_writes_every_stage(tmp_path):
     with interning(), config(dump=folder):
         compile_graph(Graph((x,), (ops.reduce_sum(ops.integer_power(x, 11) / 3.25, (0,)),)))
     stages = [file.stem.split("-", 3)[3] for file in sorted(folder.iterdir())]
-    assert stages[:2] == ["traced", "pass-simplify"] and {"optimized", "fused", "kernels", "plan", "llvm", "asm"} <= set(stages)
+    assert stages[:5] == ["traced", "pass-prune", "pass-hoist", "pass-bodies", "pass-simplify"]
+    assert {"optimized", "fused", "kernels", "plan", "llvm", "asm"} <= set(stages)
     assert all(file.read_text().strip() for file in folder.iterdir())
 
 

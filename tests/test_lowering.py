@@ -22,7 +22,9 @@ from jitgrad.lowering.describe import fusion_text, kernels_of, kernels_text, pla
 from jitgrad.lowering.fuse import LARGEST_BODY
 from jitgrad.lowering.kernel import Kernel
 from jitgrad.lowering.legalize import legalize
-from jitgrad.lowering.plan import ALIGNMENT, KernelStep, Plan, RoutineStep, buffer_bytes, make_plan
+from jitgrad.lowering.memory import ALIGNMENT
+from jitgrad.lowering.plan import Plan, buffer_bytes, make_plan
+from jitgrad.lowering.steps import KernelStep, RoutineStep
 from jitgrad.lowering.work import work_of
 from jitgrad.runtime.compile import compile_graph, plan_graph
 

@@ -7,7 +7,9 @@ from ..ir.primitive import Library
 from ..ir.text import line_of, names_of
 from .fuse import Fusion, Home
 from .kernel import Kernel, describe
-from .plan import KernelStep, Plan, RoutineStep, Slot
+from .plan import Plan, Slot
+from .region import ControlStep, Step
+from .steps import KernelStep
 from .sweeps import Sweep
 from .work import work_of
 
@@ -90,10 +92,12 @@ def _sweep_text(sweep: Sweep) -> str:
     return f"steps {sweep.start} to {sweep.stop - 1} are called for {rows}, so that they meet in cache"
 
 
-def title(step: KernelStep | RoutineStep, numbers: dict[Kernel, int]) -> str:
+def title(step: Step, numbers: dict[Kernel, int]) -> str:
     """`kernel0 over (100, 3)` or `routine matmul -> f64[3,3]`."""
     if isinstance(step, KernelStep):
         return f"kernel{numbers[step.kernel]} over {_shape(step.binding.extents)}"
+    if isinstance(step, ControlStep):
+        return f"{step.node.primitive.name} -> {step.node.aval}"
     return f"routine {step.routine} -> {step.node.aval}"
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ..ir.graph import Graph
 from ..ir.node import Node, constant_value
-from ..ir.primitive import Gather, Index, Leaf, Library, Place, Reduce, Scalar, ScatterAdd, View
+from ..ir.primitive import Control, Gather, Index, Leaf, Library, Place, Reduce, Scalar, ScatterAdd, Structure, View
 from ..ops.cast import COPY
 from .access import view_base
 
@@ -101,7 +101,7 @@ class _Fuser:
         readers: set[Node] = set(self.graph.outputs)
         for node in self.graph.nodes:
             code = node.primitive.code
-            if isinstance(code, Library | Gather):
+            if isinstance(code, Library | Gather | Control):
                 readers.update(view_base(operand) for operand in node.operands)
             elif isinstance(code, ScatterAdd):
                 stored = node.operands[:1] if adds_rows(node) else node.operands
@@ -121,6 +121,8 @@ class _Fuser:
             return 0
         if isinstance(code, View):
             return self._read_level(node)
+        if isinstance(code, Structure) and node.operands:
+            return self.level[node.operands[0]]  # there when the loop is done
         if isinstance(code, Scalar | Index | Reduce):
             return max((self._read_level(operand) for operand in node.operands), default=0)
         if isinstance(code, Place):
@@ -211,7 +213,7 @@ class _Fuser:
             self._want_in_memory(base)
             for operand in (values, *indices):
                 self._want(operand, home)
-        elif isinstance(code, Library):
+        elif isinstance(code, Library | Control):
             for operand in node.operands:
                 self._want_in_memory(operand)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ..ir.body import is_constant
 from ..ir.graph import Graph, with_operands
 from ..ir.node import CONSTANT, Node, apply, full
-from ..ir.primitive import Gather, Leaf, Library, Reduce, ScatterAdd, View
+from ..ir.primitive import Control, Gather, Leaf, Library, Reduce, ScatterAdd, Structure, View
 from ..ops.cast import COPY
-from .access import Accesses, view_base
+from .access import Accesses, contiguous_strides, view_base
 
 MANY_TIMES = 8  # reads of each element of a scattered array that are worth a copy of it
 
@@ -20,7 +21,7 @@ def legalize(graph: Graph, layouts: dict[Node, tuple[int, ...]]) -> Graph:
         changed = _nothing(with_operands(node, done))
         if isinstance(node.primitive.code, View) and (accesses.of(changed) is None or _repeats_scattered(changed, accesses)):
             changed = apply(node.primitive, apply(COPY, changed.operands[0]), **node.params)
-        done[node] = _with_constants_in_memory(changed)
+        done[node] = _with_constants_in_memory(_in_one_piece(changed, accesses))
     outputs: list[Node] = []
     for output in graph.outputs:
         output = done[output]
@@ -42,6 +43,20 @@ def _repeats_scattered(node: Node, accesses: Accesses) -> bool:
     return bool(steps) and steps[-1] not in (0, 1)
 
 
+def _in_one_piece(node: Node, accesses: Accesses) -> Node:
+    """`node`; a loop or branch with copies of the arrays that do not lie in C order."""
+    if not isinstance(node.primitive.code, Control):
+        return node
+    copies = {}
+    for operand in node.operands:
+        if is_constant(operand) or not operand.aval.shape and not isinstance(operand.primitive.code, View):
+            continue
+        access = accesses.of(operand)
+        if access is None or (access.strides != contiguous_strides(access.shape) and access.shape):
+            copies[operand] = apply(COPY, operand)
+    return with_operands(node, copies) if copies else node
+
+
 def _with_constants_in_memory(node: Node) -> Node:
     """`node`; where it reads memory (a routine its operands, a gather its array), constants are copied there first."""
     code = node.primitive.code
@@ -55,6 +70,8 @@ def _nothing(node: Node) -> Node:
     if not node.operands:
         return node
     name, code = node.primitive.name, node.primitive.code
+    if isinstance(code, Structure | Control):
+        return node
     if node.aval.size == 0:
         return full(0, node.aval)
     if isinstance(code, Reduce) and node.operands[0].aval.size == 0:

@@ -6,18 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..config import config
+from ..ir.body import is_constant
 from ..ir.graph import Graph
 from ..ir.node import Node, full
-from ..ir.primitive import Library, Place, ScatterAdd
+from ..ir.primitive import Control, Library, Place, ScatterAdd
 from .access import Accesses
 from .build import KernelBuilder, covers_whole
 from .fuse import Fusion, Home, fuse
 from .kernel import Binding, Kernel
 from .legalize import legalize
+from .memory import Arena
+from .region import RESULT, ControlStep, Spot, Step
+from .regions import Homes, lower
 from .steps import KernelStep, RoutineStep
 from .sweeps import Sweep, find_sweeps
 
-ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+STACK_BYTES = 16  # of a stack's address and size
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,14 @@ class Plan:
     """
 
     graph: Graph
-    steps: tuple[KernelStep | RoutineStep, ...]
+    steps: tuple[Step, ...]
     buffers: dict[Node, Slot]
     arena_bytes: int
     private_bytes: int
     scratch: tuple[int, ...]
     sweeps: tuple[Sweep, ...]
     fusion: Fusion
+    stacks: int = 0  # of its loops: where their memory is, `STACK_BYTES` each, stands at the start of the arena
 
     @property
     def arena_slot(self) -> int:
@@ -62,26 +67,37 @@ class Plan:
 
 
 def make_plan(
-    graph: Graph, layouts: dict[Node, tuple[int, ...]], scratch_bytes: Callable[[RoutineStep], int], threads: int = 1
+    graph: Graph,
+    layouts: dict[Node, tuple[int, ...]],
+    scratch_bytes: Callable[[RoutineStep], int],
+    threads: int = 1,
+    sweeping: bool = True,
 ) -> Plan:
     """The plan of `graph`; `layouts` are the strides of inputs that are not C-ordered, `scratch_bytes` what a routine
-    of the target needs for itself, `threads` how many a call will use at most."""
+    of the target needs for itself, `threads` how many a call will use at most. Without `sweeping`, each step is called
+    once."""
     graph = legalize(graph, layouts)
     accesses = Accesses(layouts)
     fusion = fuse(graph)
-    timed = sorted(_steps(fusion, accesses), key=lambda timed: timed[0])
+    homes = Homes()
+
+    def inner(part: Graph) -> tuple:
+        plan = make_plan(part, {}, scratch_bytes, sweeping=False)
+        return plan.steps, plan.buffers, plan.scratch, plan.arena_bytes, plan.arena_slot
+
+    timed = sorted(_steps(fusion, accesses, homes, inner), key=lambda timed: timed[0])
     steps = [step.renamed(fusion.heirs) for _, step in timed if not _is_idle(step)]
     sweeps: list[Sweep] = []
-    if "sweeps" not in config.skip:
+    if sweeping and "sweeps" not in config.skip:
         steps, sweeps = find_sweeps(steps, {*graph.inputs, *graph.outputs}, threads)
-    buffers, arena, own, scratch = _allocate(graph, steps, sweeps, scratch_bytes)
-    return Plan(graph, tuple(steps), buffers, arena, own, tuple(scratch), tuple(sweeps), fusion)
+    buffers, arena, own, scratch = _allocate(graph, steps, sweeps, scratch_bytes, homes.count)
+    return Plan(graph, tuple(steps), buffers, arena, own, tuple(scratch), tuple(sweeps), fusion, homes.count)
 
 
 # --- the order of calls
 
 
-def _steps(fusion: Fusion, accesses: Accesses):
+def _steps(fusion: Fusion, accesses: Accesses, homes: Homes, inner: Callable[[Graph], tuple]):
     """(time, step) of every call; steps of one time are independent but for their last component."""
     count = 0
     for home in sorted(fusion.homes):
@@ -92,10 +108,22 @@ def _steps(fusion: Fusion, accesses: Accesses):
         yield (*home.time, 1, count), _kernel_step(kernel, binding)
     for node in fusion.graph.nodes:
         count += 1
-        yield from _node_steps(fusion, accesses, node, count)
+        if isinstance(node.primitive.code, Control):
+            yield (fusion.level[node], 0, 1, count), _control_step(fusion.graph, accesses, node, homes, inner)
+        else:
+            yield from _node_steps(fusion, accesses, node, count)
 
 
-def _is_idle(step: KernelStep | RoutineStep) -> bool:
+def _control_step(graph: Graph, accesses: Accesses, node: Node, homes: Homes, inner: Callable[[Graph], tuple]) -> ControlStep:
+    results = tuple((n.params["part"], n) for n in graph.nodes if n.primitive.name == "get" and n.operands[0] is node)
+    outside = {part: Spot(RESULT, part) for part, result in results if result.aval.shape}
+    region = lower(node, outside, homes, inner)
+    absent = [is_constant(o) or o.primitive.name == "empty" for o in node.operands]
+    operands = tuple(None if gone else accesses.strided(o) for o, gone in zip(node.operands, absent, strict=True))
+    return ControlStep(node, region, operands, results)
+
+
+def _is_idle(step: Step) -> bool:
     """Whether a step has no elements to compute (see `legalize` for reductions of no elements)."""
     return isinstance(step, KernelStep) and 0 in step.binding.extents
 
@@ -140,7 +168,7 @@ def buffer_bytes(node: Node) -> int:
     return max(1, node.aval.size) * node.dtype.itemsize
 
 
-def _allocate(graph: Graph, steps: list, sweeps: list[Sweep], scratch_bytes: Callable[[RoutineStep], int]):
+def _allocate(graph: Graph, steps: list, sweeps: list[Sweep], scratch_bytes: Callable[[RoutineStep], int], stacks: int):
     """Buffers by liveness: a buffer is taken before its first step and given back after its last; the steps of a sweep
     are one, as they are called again and again."""
     buffers = {node: Slot(slot, 0) for slot, node in enumerate(graph.inputs)}
@@ -155,7 +183,9 @@ def _allocate(graph: Graph, steps: list, sweeps: list[Sweep], scratch_bytes: Cal
     for node, index in last.items():
         if node not in buffers:
             dying.setdefault(index, []).append(node)
-    arena, own, scratch = _Arena(), _Arena(), []
+    arena, own, scratch = Arena(), Arena(), []
+    if stacks:
+        arena.take(stacks * STACK_BYTES)
     for index, step in enumerate(steps):
         for taken in steps[index : starts.get(index, index + 1)]:
             for node in taken.writes:
@@ -165,6 +195,8 @@ def _allocate(graph: Graph, steps: list, sweeps: list[Sweep], scratch_bytes: Cal
                     buffers[node] = Slot(arena_slot, arena.take(buffer_bytes(node)))
         step, place = (blocks[index], own) if index in blocks else (step, arena)
         need = scratch_bytes(step) if isinstance(step, RoutineStep) else 0
+        if isinstance(step, ControlStep):
+            need = step.region.frame
         scratch.append(place.take(need) if need else -1)
         if need:
             place.give(scratch[-1], need)
@@ -174,38 +206,3 @@ def _allocate(graph: Graph, steps: list, sweeps: list[Sweep], scratch_bytes: Cal
             else:
                 arena.give(buffers[node].offset, buffer_bytes(node))
     return buffers, arena.size, own.size, scratch
-
-
-class _Arena:
-    """First-fit allocation of offsets; neighbouring free pieces are joined."""
-
-    def __init__(self):
-        self.size = 0
-        self._free: list[tuple[int, int]] = []  # (offset, bytes), by offset
-
-    def take(self, size: int) -> int:
-        size = _rounded(size)
-        for k, (offset, free) in enumerate(self._free):
-            if free >= size:
-                self._free[k : k + 1] = [(offset + size, free - size)] if free > size else []
-                return offset
-        offset = self.size
-        if self._free and sum(self._free[-1]) == self.size:  # grow the last free piece
-            offset = self._free.pop()[0]
-        self.size = offset + size
-        return offset
-
-    def give(self, offset: int, size: int) -> None:
-        pieces = sorted([*self._free, (offset, _rounded(size))])
-        joined = [pieces[0]]
-        for piece in pieces[1:]:
-            start, length = joined[-1]
-            if start + length == piece[0]:
-                joined[-1] = (start, length + piece[1])
-            else:
-                joined.append(piece)
-        self._free = joined
-
-
-def _rounded(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT

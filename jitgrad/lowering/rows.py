@@ -8,7 +8,8 @@ from math import prod
 from ..ir.node import Node
 from .access import Access
 from .kernel import Store
-from .steps import KernelStep, RoutineStep, Step
+from .region import ControlStep, Step
+from .steps import KernelStep, RoutineStep
 
 LARGEST_SHARED = 1 << 16  # bytes of the matrix that every row of a product is multiplied with: it stays in a near cache
 PART_OF_WORK = 8          # elements that a block reads for each element of the parts of folds that it makes
@@ -65,6 +66,8 @@ class Rows:
 def rows_of(step: Step, rows: int) -> Rows | None:
     """`step` as a loop over `rows` rows beside others; None where it is none, or where its rows depend on each other in
     another way than by folds."""
+    if isinstance(step, ControlStep):
+        return None
     return _kernel_rows(step, rows, 0) if isinstance(step, KernelStep) else _product_rows(step, rows)
 
 
@@ -76,6 +79,8 @@ def loops_of(step: Step, threads: int) -> list[Rows]:
     if isinstance(step, KernelStep):
         loops = [_kernel_rows(step, extent, axis) for axis, extent in enumerate(step.binding.extents)]
         return [loop for loop in loops if loop is not None]
+    if isinstance(step, ControlStep):
+        return []
     return _product_loops(step, threads) if step.routine == "matmul" else []
 
 

@@ -57,6 +57,3 @@ class RoutineStep:
             return self
         result, *operands = (replace(access, base=names.get(access.base, access.base)) for access in self.accesses)
         return replace(self, operands=tuple(operands), result=result)
-
-
-Step = KernelStep | RoutineStep

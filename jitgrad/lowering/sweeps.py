@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from ..ir.aval import aval_of
 from ..ir.node import Node, fresh_input
 from .build import combining_kernel
+from .region import ControlStep, Step
 from .rows import EVEN, Rows, loops_of, rounded, rows_of
-from .steps import KernelStep, RoutineStep, Step
+from .steps import KernelStep, RoutineStep
 from .work import Work, work_of
 
 BLOCK_BYTES = 1 << 17    # of all arrays of a run together: half of a small second-level cache
@@ -106,6 +107,8 @@ def _numbers_of_rows(steps: list) -> list[int]:
     first = steps[0]
     if isinstance(first, RoutineStep):
         return [first.result.shape[0]] if first.routine == "matmul" else []
+    if isinstance(first, ControlStep):
+        return []
     if first.kernel.rank == 0:
         return []
     outer = first.binding.extents[0]

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from ..ir.primitive import PRIMITIVES, Scalar
 from .kernel import ABSENT
-from .steps import KernelStep, RoutineStep, Step
+from .region import ControlStep, Step
+from .steps import KernelStep, RoutineStep
 
 # Of one thread, so that rational and transcendental chains of a million numbers come out about right (AVX-512): an
 # operation of cost 1 on an element, and a byte that is in no near cache.
@@ -30,6 +31,8 @@ class Work(NamedTuple):
 
 def work_of(step: Step) -> Work:
     """An estimate from the loops: caches are not thought of, and a gathered array counts once per element taken."""
+    if isinstance(step, ControlStep):
+        return Work(0, 0, 0)  # what loops do is decided when they run
     return _kernel_work(step) if isinstance(step, KernelStep) else _routine_work(step)
 
 

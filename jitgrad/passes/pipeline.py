@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ..config import config
 from ..errors import InternalError, Limitation, UsageError
 from ..ir.graph import Graph
+from .control import hoist, optimize_bodies, prune
 from .fuel import limited
 from .places import join_places
 from .products import expand_products
@@ -19,7 +20,24 @@ from .views import lift_broadcasts, sink_views
 
 Pass = Callable[[Graph], Graph]
 
+def _of_bodies(graph: Graph) -> Graph:
+    return optimize_bodies(_optimize_body)(graph)
+
+
+def _optimize_body(graph: Graph) -> Graph:
+    """The passes inside of a loop or branch: those that need not see the whole."""
+    for name, run in PASSES:
+        if name not in config.skip and name not in _OF_THE_WHOLE:
+            graph = run(graph)
+    return graph
+
+
+_OF_THE_WHOLE = ("prune", "hoist")  # they go into bodies themselves
+
 PASSES: tuple[tuple[str, Pass], ...] = (
+    ("prune", prune),                      # results of loops and branches that nobody reads
+    ("hoist", hoist),                      # work that each step of a loop would do again
+    ("bodies", _of_bodies),                # all of this inside of loops and branches
     ("simplify", simplify),
     ("join_places", join_places),          # cotangents of x[0], x[1], ...: one array, not a sum of as many
     ("chain_scatters", chain_scatters),    # cotangents of x[i], x[j], ...: added to one array

@@ -5,19 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from ..backends.cpu.control import GROW, ControlCode, control_code
 from ..backends.cpu.driver import DRIVER_SYMBOL, driver_source
 from ..backends.cpu.nest import Nest
 from ..backends.cpu.routines import native_source, native_symbol, scratch_bytes
+from ..config import config
 from ..ir.graph import Graph
 from ..ir.node import interning
 from ..lowering.kernel import Kernel
-from ..lowering.plan import KernelStep, Plan, make_plan
+from ..lowering.plan import Plan, make_plan
+from ..lowering.region import ControlStep, Step, segments_of
+from ..lowering.steps import KernelStep
 from ..passes.pipeline import optimize
 from . import machine
 from .executable import Executable
-from .kept import Compiled, keep, kernel_key, loaded, routine_key, text_key
+from .kept import Compiled, compiled_text, keep, kernel_key, loaded, routine_key, text_key
 from .layout import lay_out
 from .mathematics import assemble, provide_names
 from .observe import Observer, configured_observer
@@ -83,12 +87,46 @@ def plan_graph(
 
 def link(plan: Plan, observe: Observer | None = None, threads: int | None = None) -> Executable:
     """Compiles what is not compiled yet, and lays the plan out for the driver, with at most so many `threads`."""
-    keys = {step.kernel if isinstance(step, KernelStep) else native_symbol(step) for step in plan.steps}
-    code = compiled_for(keys - {None} | {DRIVER_SYMBOL}, observe)
+    code: dict = dict(compiled_for({*_called(plan.steps), DRIVER_SYMBOL}, observe))
+    controls = {step: control_code(step, CONTROL, config.fastmath) for step in plan.steps if isinstance(step, ControlStep)}
+    code |= {step: _compiled_control(control, observe) for step, control in controls.items()}
     errors = threading.local()
     addresses = {key: compiled.address for key, compiled in code.items()}
-    layout = lay_out(plan, addresses, lambda error: setattr(errors, "error", error))
+    layout = lay_out(plan, addresses, controls, lambda error: setattr(errors, "error", error))
     return Executable(plan, layout, addresses[DRIVER_SYMBOL], threads, (*code.values(), *layout.keep), errors)
+
+
+def _called(steps: Iterable[Step]) -> set[Kernel | str]:
+    """The kernels and native routines that steps call, those inside of loops and branches too."""
+    found: set = set()
+    for step in steps:
+        if isinstance(step, ControlStep):
+            found |= _called(inner for segment in segments_of(step.region) for inner in segment.steps)
+        else:
+            found.add(step.kernel if isinstance(step, KernelStep) else native_symbol(step))
+    return found - {None}
+
+
+CONTROL = "jg.control"
+
+
+def _compiled_control(control: ControlCode, observe: Observer | None) -> Compiled:
+    """The code of a loop or branch: from memory by its text, from the disk, or compiled."""
+    text = control_text(control)
+    if observe is not None:
+        observe("llvm", text)
+    found = CODE.get(text)
+    if found is None:
+        code = compiled_text(text, [CONTROL])
+        found = Compiled(code.addresses[CONTROL], code)
+        CODE.put(text, found)
+    return found
+
+
+def control_text(control: ControlCode) -> str:
+    """LLVM IR of a loop or branch."""
+    functions = [GROW, control.text] if "@jg.grow" in control.text else [control.text]
+    return assemble(functions, set(control.declared), set(control.functions))
 
 
 def compiled_for(keys: set, observe: Observer | None = None) -> dict[Kernel | str, Compiled]:
@@ -133,7 +171,7 @@ def _compile(keys: list, names: dict, observe: Observer | None) -> dict[Kernel |
 
 
 def _routine_text(symbol: str) -> str:
-    return driver_source() if symbol == DRIVER_SYMBOL else native_source(symbol, machine.host())
+    return "declare void @free(ptr)\n" + driver_source() if symbol == DRIVER_SYMBOL else native_source(symbol, machine.host())
 
 
 def module_text(kernels: list[Kernel]) -> tuple[str, list[str]]:

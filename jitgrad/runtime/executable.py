@@ -11,7 +11,8 @@ import numpy as np
 
 from ..errors import InternalError
 from ..ir import interpret
-from ..lowering.plan import ALIGNMENT, Plan
+from ..lowering.memory import ALIGNMENT
+from ..lowering.plan import Plan
 from . import entry
 from .layout import Layout
 from .result_memory import empty, handler_capsule, is_large
@@ -43,7 +44,8 @@ class Executable:
         parallel = parallel_address() if self.threads > 1 else 0
         head = [layout.table.ctypes.data, len(layout.table), parallel]
         phases = [layout.phases.ctypes.data, len(layout.phases), layout.pieces.ctypes.data]
-        return np.array([*head, *phases, plan.slots, plan.private_slot, plan.private_bytes, self.threads], np.int64)
+        private = [plan.slots, plan.private_slot, plan.private_bytes, self.threads]
+        return np.array([*head, *phases, *private, plan.stacks, plan.arena_slot], np.int64)
 
     def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
         """The outputs for `arrays`, which have the shapes, dtypes and layouts that were compiled for."""

@@ -14,10 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.cpu.memory import binding_words
+from ..backends.cpu.control import ControlCode, Word
+from ..backends.cpu.memory import binding_words, number_word
 from ..backends.cpu.routines import host_function, native_symbol, routine_words
+from ..errors import InternalError
 from ..lowering.plan import Plan, Slot
-from ..lowering.steps import KernelStep, Step
+from ..lowering.region import FRAME, RESULT, ControlStep, Segment, Step
+from ..lowering.steps import KernelStep, RoutineStep
 from ..lowering.sweeps import Sweep
 from .machine import address_of
 
@@ -58,8 +61,8 @@ class _Part:
 class _Maker:
     """Makes functions and words of the steps of a plan."""
 
-    def __init__(self, plan: Plan, addresses: Mapping[Any, int], report: Callable[[BaseException], None]):
-        self.plan, self.addresses, self.report = plan, addresses, report
+    def __init__(self, plan: Plan, addresses: Mapping[Any, int], controls: Mapping, report: Callable[[BaseException], None]):
+        self.plan, self.addresses, self.controls, self.report = plan, addresses, controls, report
         self.keep: list = []
 
     def parts(self) -> Iterator[_Part]:
@@ -96,7 +99,10 @@ class _Maker:
         words: list[int] = []
         for step, place in zip(steps, places, strict=True):
             starts.append(len(words))
-            if isinstance(step, KernelStep):
+            if isinstance(step, ControlStep):
+                words += self._control_words(step, place)
+                functions.append(self.addresses[step])
+            elif isinstance(step, KernelStep):
                 words += binding_words(step.binding, step.kernel, self.plan.buffers)
                 functions.append(self.addresses[step.kernel])
             elif (symbol := native_symbol(step)) is not None:
@@ -108,14 +114,63 @@ class _Maker:
                 functions.append(address_of(function))
         return _Part(functions, np.array([words], np.int64), starts)
 
+    def _control_words(self, step: ControlStep, frame: Slot) -> list[int]:
+        """The words of a loop or branch."""
+        results = dict(step.results)
+
+        def place(kind: str, number: int) -> Slot:
+            if kind == FRAME:
+                return frame
+            if kind == RESULT:
+                return self.plan.buffers[results[number]]
+            access = step.operands[number]
+            assert access is not None
+            found = self.plan.buffers[access.base]
+            return Slot(found.slot, found.offset + access.offset * access.base.dtype.itemsize)
+
+        def value(word: Word) -> int:
+            match word.kind:
+                case "integer":
+                    return word.value
+                case "number":
+                    return number_word(word.value)
+                case "slot":
+                    return place(*word.value).slot
+                case "offset":
+                    return place(*word.value).offset
+                case "arena":
+                    return self.plan.arena_slot
+                case "function":
+                    return self._function(*word.value)
+            raise InternalError(f"a word of kind {word.kind}")
+
+        return [value(word) for word in self.controls[step].words]
+
+    def _function(self, segment: Segment, step: KernelStep | RoutineStep) -> int:
+        """The address of a kernel or routine that a loop calls."""
+        if isinstance(step, KernelStep):
+            return self.addresses[step.kernel]
+        symbol = native_symbol(step)
+        if symbol is not None:
+            return self.addresses[symbol]
+        function = host_function(step, segment.buffers, self.report)
+        self.keep.append(function)
+        return address_of(function)
+
 
 def _is_on_host(step: Step) -> bool:
-    return not isinstance(step, KernelStep) and native_symbol(step) is None
+    return isinstance(step, RoutineStep) and native_symbol(step) is None
 
 
-def lay_out(plan: Plan, addresses: Mapping[Any, int], report: Callable[[BaseException], None]) -> Layout:
-    """The plan laid out; `addresses` of kernels and named routines, `report` gets errors of steps on the host."""
-    maker = _Maker(plan, addresses, report)
+def lay_out(
+    plan: Plan,
+    addresses: Mapping[Any, int],
+    controls: Mapping[ControlStep, ControlCode],
+    report: Callable[[BaseException], None],
+) -> Layout:
+    """The plan laid out; `addresses` of kernels, named routines, loops and branches, whose code `controls` has; `report`
+    gets errors of steps on the host."""
+    maker = _Maker(plan, addresses, controls, report)
     parts = list(maker.parts())
     words = np.concatenate([np.zeros(1, np.int64), *(part.words.ravel() for part in parts)])
     rows: list[np.ndarray] = []

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..lowering.plan import ALIGNMENT
+from ..lowering.memory import ALIGNMENT
 from .executable import Executable
 
 _DRIVER = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)

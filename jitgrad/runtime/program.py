@@ -14,8 +14,10 @@ from ..errors import Limitation
 from ..frontend.function import Output, Traced
 from ..frontend.guards import Guards
 from ..ir import interpret
+from ..ir.body import Body
 from ..ir.graph import Graph
-from ..ir.node import interning
+from ..ir.node import Node, constant_value, interning
+from ..ir.primitive import Control
 from .compile import compile_graph
 from .executable import Executable
 from .signature import Signature, layout_of
@@ -28,6 +30,7 @@ takes."""
 
 _ELEMENTS_PER_NODE = 2_000
 _NODES_PER_CALL = 2_000
+_UNKNOWN_STEPS = 1_000  # of a loop whose bound is found out at run time
 
 _NATIVE_ITEMSIZE = 8  # longdouble has no native code
 
@@ -91,8 +94,17 @@ def interpreted_calls(graph: Graph) -> int:
 
 
 def work(graph: Graph) -> int:
-    """Elements that the graph computes, over all nodes."""
-    return sum([node.aval.size or 1 for node in graph.nodes])
+    """Elements that the graph computes, over all nodes; an operation in a loop counts as many, interpreted as it would be."""
+    return sum([_work_of_control(n) if isinstance(n.primitive.code, Control) else n.aval.size or 1 for n in graph.nodes])
+
+
+def _work_of_control(node: Node) -> int:
+    bodies = [value.graph for value in node.params.values() if isinstance(value, Body)]
+    steps = 1
+    if node.primitive.name == "loop":
+        bound = constant_value(node.operands[0])
+        steps = _UNKNOWN_STEPS if bound is None or node.params["test"] is not None else int(bound)
+    return max(steps, 0) * sum(work(body) + _ELEMENTS_PER_NODE * len(body.nodes) for body in bodies)
 
 
 def _has_native_code(graph: Graph) -> bool:

@@ -3,17 +3,19 @@
 It reads a program's record, 64-bit words:
 
     table, calls, parallel,
-    phases, phase count, pieces, base slots, private slot, private bytes, threads
+    phases, phase count, pieces, base slots, private slot, private bytes, threads,
+    stacks, arena slot
 
 `parallel` is the address of a function of the same arguments that shares the work among threads (`pool.py`, which reads
-the words of the second line); 0: all calls are done here, in the order of the table.
+the words of the second line); 0: all calls are done here, in the order of the table. The records of the `stacks`, 16 bytes
+each, stand at the start of the arena: empty before the first call, and what they have come to hold is freed after the last.
 """
 
 from __future__ import annotations
 
 DRIVER_SYMBOL = "jg.run"
 
-TABLE, CALLS, PARALLEL, PHASES, PHASE_COUNT, PIECES, SLOTS, PRIVATE_SLOT, PRIVATE_BYTES, THREADS = range(10)
+TABLE, CALLS, PARALLEL, PHASES, PHASE_COUNT, PIECES, SLOTS, PRIVATE_SLOT, PRIVATE_BYTES, THREADS, STACKS, ARENA_SLOT = range(12)
 
 
 def calls_source() -> str:
@@ -43,8 +45,45 @@ done:
 
 
 def driver_source() -> str:
-    """`i64 jg.run(bases, program)`: 0, or (call + 1) * 256 + status of the first call in the table that failed."""
+    """`i64 jg.run(bases, program)`: 0, or (call + 1) * 256 + status of the first call in the table that failed. To be put
+    beside a declaration of `free`."""
     return f"""define i64 @{DRIVER_SYMBOL}(ptr %bases, ptr %program) {{
+  %stacksp = getelementptr i64, ptr %program, i64 {STACKS}
+  %stacks = load i64, ptr %stacksp
+  %has_none = icmp eq i64 %stacks, 0
+  br i1 %has_none, label %plain, label %with
+plain:
+  %done = tail call i64 @jg.calls(ptr %bases, ptr %program)
+  ret i64 %done
+with:
+  %slotp = getelementptr i64, ptr %program, i64 {ARENA_SLOT}
+  %slot = load i64, ptr %slotp
+  %arenap = getelementptr ptr, ptr %bases, i64 %slot
+  %arena = load ptr, ptr %arenap
+  br label %empty
+empty:
+  %k = phi i64 [ 0, %with ], [ %k1, %empty ]
+  %record = getelementptr [2 x i64], ptr %arena, i64 %k
+  store [2 x i64] zeroinitializer, ptr %record
+  %k1 = add i64 %k, 1
+  %more = icmp slt i64 %k1, %stacks
+  br i1 %more, label %empty, label %run
+run:
+  %status = call i64 @jg.calls(ptr %bases, ptr %program)
+  br label %release
+release:
+  %n = phi i64 [ 0, %run ], [ %n1, %release ]
+  %used = getelementptr [2 x i64], ptr %arena, i64 %n
+  %data = load ptr, ptr %used
+  call void @free(ptr %data)
+  %n1 = add i64 %n, 1
+  %left = icmp slt i64 %n1, %stacks
+  br i1 %left, label %release, label %out
+out:
+  ret i64 %status
+}}
+
+define i64 @jg.calls(ptr %bases, ptr %program) {{
   %parallelp = getelementptr i64, ptr %program, i64 {PARALLEL}
   %parallel = load ptr, ptr %parallelp
   %is_shared = icmp ne ptr %parallel, null

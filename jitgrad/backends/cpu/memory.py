@@ -28,11 +28,12 @@ def binding_words(binding: Binding, kernel: Kernel, buffers: dict[Node, Slot]) -
         words += [s * size for s, mark in zip(binding.strides[k], array.pattern, strict=True) if mark == STRIDED]
         for extent, stride in binding.indexed[k]:
             words += [extent, stride * size]
-    words += [_number_word(number) for number in binding.numbers]
+    words += [number_word(number) for number in binding.numbers]
     return words
 
 
-def _number_word(number) -> int:
+def number_word(number) -> int:
+    """The word that holds a number."""
     raw = np.asarray(number).tobytes()
     return int.from_bytes(raw + bytes(8 - len(raw)), "little", signed=True)
 
