@@ -92,6 +92,7 @@ OPTIONS = (
     Option("threads", None, read_threads, "most threads that a call uses; None: as many as the process may use"),
     Option("cache_dir", None, _cache_folder, "a folder for machine code, in place of the user's cache folder; off: none"),
     Option("cache_size", 256, _megabytes, "megabytes of machine code to keep on disk, the last used"),
+    Option("lift", True, _flag, "loops and branches of a function's source become loops and branches of its graph"),
 )
 
 
@@ -108,6 +109,7 @@ class Options(NamedTuple):
     threads: int | None
     cache_dir: str | None
     cache_size: int
+    lift: bool
 
 
 assert Options._fields == tuple(option.name for option in OPTIONS)

@@ -10,6 +10,7 @@ from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 from ..errors import UsageTypeError, UsageValueError
+from ..frontend.lift import lifted
 from ..frontend.trace import current
 from ..runtime.dispatch import Dispatcher, check_threads, check_tier, shared_dispatcher
 from ..runtime.signature import Identity
@@ -205,7 +206,7 @@ class Jit(Function):
     def transformed(self, own: bool, args: tuple, kwargs: dict) -> Any:
         if not own:  # the function may rebind its arguments, as outside of a trace, without the caller seeing it
             args, kwargs = untied(args), untied(kwargs)
-        return self.__wrapped__(*args, **kwargs)
+        return lifted(self.__wrapped__)(*args, **kwargs)
 
 
 def check_argnums(argnums, name: str = "argnums") -> int | tuple[int, ...]:

@@ -18,6 +18,7 @@ from ..errors import Location, UsageError, UsageTypeError, UsageValueError
 from ..frontend.array import Array
 from ..frontend.calls import unwatched
 from ..frontend.convert import as_array, cast
+from ..frontend.lift import lifted
 from ..frontend.trace import capture, check_alive, end_inputs
 from ..ir.aval import Aval
 from ..ir.graph import substitute
@@ -131,7 +132,7 @@ def gradient(
     arguments = list(args) if own else list(untied(args))
     for position, part in zip(positions, parts, strict=True):
         arguments[position] = part.values
-    result = function(*arguments, **(kwargs if own else untied(kwargs)))
+    result = lifted(function)(*arguments, **(kwargs if own else untied(kwargs)))
     value, aux = split_aux(function, result, has_aux)
     output = scalar_node(function, value)
     inputs = [node for part in parts for node in part.inputs]
@@ -238,7 +239,7 @@ def directional(function: Callable, own: bool, primals: tuple, tangents: tuple) 
     """(output, tangent of the output) of a function along `tangents`."""
     part = freshened(primals, own, "primals", function)
     directions = matched_nodes(tangents, part.structure, [n.aval for n in part.actual], "tangents", "primals")
-    outputs, structure = array_outputs(function, function(*part.values))
+    outputs, structure = array_outputs(function, lifted(function)(*part.values))
     _returned(outputs, part.inputs, own)
     found = pushforward(outputs, part.inputs, directions)
     moved = [full(0, node.aval) if t is None else t for t, node in zip(found, outputs, strict=True)]
@@ -288,7 +289,7 @@ def _matched_node(leaf, aval: Aval, index: int, structure, name: str) -> Node:
 def reverse(function: Callable, own: bool, primals: tuple, has_aux: bool) -> Reverse:
     """A function run forward, ready for any number of pullbacks."""
     part = freshened(primals, own, "primals", function)
-    result, aux = split_aux(function, function(*part.values), has_aux)
+    result, aux = split_aux(function, lifted(function)(*part.values), has_aux)
     outputs, structure = array_outputs(function, result)
     _returned([*outputs, *take_apart(aux)[0]], part.inputs, own)
     return Reverse(part, outputs, structure, aux)

@@ -82,9 +82,29 @@ def instructions_of(code: CodeType) -> list[Instruction]:
     return found
 
 
-@functools.lru_cache(maxsize=4096)
+_originals: dict[CodeType, CodeType] = {}
+
+
+def note_original(rewritten: CodeType, original: CodeType) -> None:
+    """Notes that `rewritten`, and the code inside it, does what `original` does: that is what is looked at."""
+    if len(_originals) > _MOST_ORIGINALS:
+        _originals.clear()
+    _originals[rewritten] = original
+    for inner in rewritten.co_consts:
+        if isinstance(inner, CodeType):
+            note_original(inner, original)
+
+
+_MOST_ORIGINALS = 1 << 14
+
+
 def reads_of(code: CodeType) -> Reads:
     """What `code` reads."""
+    return _reads_of(_originals.get(code, code))
+
+
+@functools.lru_cache(maxsize=4096)
+def _reads_of(code: CodeType) -> Reads:
     instructions = instructions_of(code)
     names = dict.fromkeys([name for operation, name in instructions if operation in _GLOBAL and name is not None])
     attributes = {name for operation, name in instructions if operation in _ATTRIBUTE and name is not None}

@@ -19,6 +19,15 @@ NUMPY_FUNCTIONS: dict[Callable, Callable] = {}
 UFUNCS: dict[np.ufunc, Callable] = {}
 
 
+# NumPy's makers of arrays that are filled later: where rewritten code stores into what they make, it is traced.
+MAKERS: set[Callable] = set()
+
+
+def creation_of(function: Callable) -> Callable | None:
+    """What makes a traced array in place of the array that `function` of NumPy makes; None for other functions."""
+    return NUMPY_FUNCTIONS.get(function) if function in MAKERS else None
+
+
 def implements(*functions: Callable) -> Callable[[Callable], Callable]:
     """Registers the decorated function as what each of `functions` (of NumPy, or ufuncs) does on traced arrays.
 

@@ -190,11 +190,19 @@ def cond(
     known = constant_value(predicate)
     if known is not None:
         return list(then() if known else otherwise())
+    return branch(predicate, then, otherwise, lambda first, second: (list(first), list(second)))
+
+
+def branch(predicate: Node, then: Callable, otherwise: Callable, agree: Callable) -> list[Node]:
+    """`cond` with sides that give anything: `agree(first, second)` makes of it the nodes of either side."""
     mark = len(scope().table)
+    own: list[tuple] = []
     try:
-        first = list(then())
-        own = forget_from(mark)
-        second = list(otherwise())
+        made = []
+        for side in (then, otherwise):
+            made.append(side())
+            own += forget_from(mark)
+        first, second = agree(*made)
         own += forget_from(mark)
     except BaseException:
         forget_from(mark)

@@ -209,6 +209,11 @@ def _key(node: Node) -> tuple:
     return node.primitive, node.operands, *node.params.values()
 
 
+def is_present(node: Node) -> bool:
+    """Whether the open scope would give `node` for the same operation: it does not once the body that it belongs to is closed."""
+    return node.primitive is INPUT or scope().table.get(_key(node)) is node
+
+
 def full(value, aval: Aval) -> Node:
     """`value` at every place of `aval`."""
     if not value or type(value) not in (int, float):  # 0.0 and -0.0 are equal, but two constants

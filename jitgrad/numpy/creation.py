@@ -10,6 +10,7 @@ from ..errors import UsageTypeError, UsageValueError
 from ..frontend.aliasing import mark_views, view_of
 from ..frontend.array import Array
 from ..frontend.convert import as_array
+from ..frontend.registry import MAKERS
 from ..ir.node import Node, call
 from ._build import (
     BOOL,
@@ -50,6 +51,9 @@ CREATION: frozenset[Callable] = frozenset({
 })  # fmt: skip
 """Inside a trace they give traced arrays whatever the arguments: `x = zeros(n); x[i] = v` is recorded."""
 
+
+MAKERS.update({np.zeros, np.ones, np.empty, np.full, np.zeros_like, np.ones_like, np.empty_like, np.full_like, np.eye, np.identity})
+MAKERS.update({np.array, np.asarray, np.copy, np.arange, np.linspace})
 
 # --- from values
 
