@@ -194,8 +194,6 @@ def test_refused_keys():
         evaluate(lambda x, i: x[i:], x, 1)
     with pytest.raises(UsageIndexError):
         evaluate(lambda x: x[x], x)
-    with pytest.raises(Limitation):
-        evaluate(lambda x: x.__setitem__(0, 1.0), x)
     with pytest.raises(UsageTypeError):
         evaluate(lambda x: x.__delitem__(0), x)
 

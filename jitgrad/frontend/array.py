@@ -13,6 +13,7 @@ from .missing import unsupported
 from .operators import operate, operate_in_place, operate_one
 from .refusals import Refusals
 from .registry import NUMPY_FUNCTIONS
+from .stores import set_item
 from .ufuncs import array_ufunc, call_ufunc
 
 
@@ -83,6 +84,10 @@ class Array(Refusals, Methods):
     @operation
     def __getitem__(self, key):
         return index(self, key)
+
+    @operation
+    def __setitem__(self, key, value):
+        set_item(self, key, value)
 
     def __copy__(self) -> Array:
         return Array(self.checked().node, self.weak)

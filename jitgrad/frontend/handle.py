@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import UsageError
+from ..errors import JitgradError, Limitation, UsageError
 from ..ir.node import Node, _scope
 
 
@@ -21,14 +21,16 @@ class Handle:
     weak     the Python type (bool, int, float) of a traced Python number, which promotes as Python numbers do (NEP 50);
              None for everything else
     scope    the scope of nodes that it was made in; it means nothing outside
-    memory   a token shared with arrays that would share memory in NumPy, see `aliasing`; None while there are none
+    memory   shared with arrays that would share memory in NumPy, see `aliasing`; None while there are none
+    path     how the array's value is seen in that memory; None where that is not known
     """
 
-    __slots__ = ("__weakref__", "memory", "node", "scope", "weak")
+    __slots__ = ("__weakref__", "memory", "node", "path", "scope", "weak")
 
     def __init__(self, node: Node, weak: type | None = None):
         self.node, self.weak, self.scope = node, weak, _scope.get()
         self.memory: object = None
+        self.path: tuple[Node, ...] | None = None
 
     # Any, as every method of an ndarray is there: they are added by the classes below this one.
     def checked(self) -> Any:
@@ -96,7 +98,20 @@ def check_scope(handle: Handle) -> None:
         raise _leaked(handle)
 
 
-def _leaked(handle: Handle) -> UsageError:
+_STALE: Any = object()
+
+
+def make_stale(handle: Handle) -> None:
+    """The handle may not be used any more: its memory was stored into, and it is not known what it shows now."""
+    handle.scope = _STALE
+
+
+def _leaked(handle: Handle) -> JitgradError:
+    if handle.scope is _STALE:
+        return Limitation(
+            "a traced array is used that shares memory with another one, into which was stored since",
+            "Make it again after the store, or take a copy() of it before.",
+        )
     where = handle.node.where
     made = f" (made at {where})" if where else ""
     return UsageError(

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import Limitation, UsageIndexError, UsageTypeError
 from ..ir.node import Node, call
-from .aliasing import view_of
+from .aliasing import share, view_of
 from .convert import as_array, broadcast_shapes, cast, contains_traced, spread
 from .handle import Handle, array_of, check_scope
 from .trace import capture, read_values
@@ -55,10 +55,18 @@ def index(x: Handle, key) -> Handle:
     if shape != node.aval.shape:
         node = call("reshape", node, shape=shape)
     if any(type(part) is Pick for part in parts):
-        return array_of(_picked(_cut(node, parts), parts))
+        found = array_of(_picked(_cut(node, parts), parts))
+        if found.node.aval.shape and all(not p.indices.aval.shape for p in parts if type(p) is Pick):
+            share(found, x)  # rows at traced integers: views, as those at plain ones are
+        return found
     node = _reshaped(_cut(node, parts), _basic_shape(parts))
     is_scalar = not node.aval.shape and not any(type(part) is New for part in parts)
     return array_of(node) if is_scalar else view_of(x, node)
+
+
+def parse_key(extents: tuple[int, ...], items: tuple) -> tuple[tuple[int, ...], list]:
+    """The parts of a key, and the extents with axes of 1 added for 0-d masks."""
+    return _Parser(extents).parse(items)
 
 
 _INTEGERS = {int}

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import Limitation, UsageTypeError
 from ..ir.node import Node, call
-from .aliasing import check_unshared
+from .aliasing import check_unshared, rebind
 from .convert import WEAK, as_array, cast, spread, spread_number
 from .handle import Handle, array_of
 from .missing import unsupported
@@ -173,12 +173,12 @@ class Methods(Handle):
     def sort(self, axis=-1, kind=None, order=None, *, stable=None) -> None:
         """Sorts in place, as ndarray's: every name of this array sees it."""
         check_unshared(self)
-        self.node = _numpy(np.sort, self, axis=axis).node
+        rebind(self, _numpy(np.sort, self, axis=axis).node)
 
     def fill(self, value) -> None:
         """Sets every element to the number `value`, in place."""
         check_unshared(self)
-        self.checked().node = full_of(value, self)
+        rebind(self.checked(), full_of(value, self))
 
     # --- copies and plain values
 

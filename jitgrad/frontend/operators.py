@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import UsageOverflowError, UsageTypeError, UsageValueError
 from ..ir.aval import aval_of
 from ..ir.node import Node, call, full
-from .aliasing import check_unshared
+from .aliasing import check_unshared, rebind
 from .convert import (
     WEAK,
     as_array,
@@ -75,10 +75,10 @@ def operate_one(ufunc: np.ufunc, x: Handle) -> Handle:
 def operate_in_place(ufunc: np.ufunc, x: Handle, y):
     """x op= y: the handle takes the new value, as every name of NumPy's array would; a scalar is replaced, not changed.
 
-    0-d values are taken for NumPy's scalars, which are immutable.
+    0-d values are taken for NumPy's scalars, which are immutable, unless they are views.
     """
     check_unshared(x)
-    if not x.node.aval.shape:
+    if not x.node.aval.shape and x.memory is None:
         return operate(ufunc, x, y)
     (result,) = call_elementwise(ufunc, (x, y))
     store(x, result, ufunc)
@@ -129,7 +129,7 @@ def store(target: Handle, result: Handle, ufunc: np.ufunc) -> None:
             f"an array of shape {want.shape} cannot take the result of shape {have.shape} in place",
             "Write it as a new array: y = y op x.",
         )
-    target.node = spread(cast(result.node, want.dtype), want.shape)
+    rebind(target, spread(cast(result.node, want.dtype), want.shape))
 
 
 # --- operations that look at the value of a Python number

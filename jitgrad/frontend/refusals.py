@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..errors import Limitation, UsageTypeError, user_location
+from ..errors import UsageTypeError, user_location
 from .handle import Handle
 
 _BUFFER_STORE = re.compile(r"\]\s*(?:[-+*/%@&|^]|//|\*\*|<<|>>)?=(?!=)")
@@ -67,12 +67,6 @@ class Refusals(Handle):
         raise UsageTypeError(
             "a traced value cannot become a plain NumPy array (np.array, np.asarray, SciPy, C code)",
             "Use it as it is; for a list of traced values use np.stack or jitgrad.numpy.array.",
-        )
-
-    def __setitem__(self, key, value):
-        raise Limitation(
-            "x[i] = v on a traced array is not supported yet",
-            "Use np.where(mask, v, x), or build x with np.concatenate / np.stack.",
         )
 
     def __delitem__(self, key):

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from ..errors import Limitation, UsageTypeError, UsageValueError
-from ..frontend.aliasing import check_unshared
+from ..frontend.aliasing import check_unshared, rebind
 from ..frontend.array import Array
 from ..ir.node import Node, call
 from ._build import (
@@ -160,7 +160,7 @@ def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
     if copy or not isinstance(x, Array) or not x.ndim:
         return result
     check_unshared(x)
-    x.node = result
+    rebind(x, result)
     return x
 
 

@@ -45,12 +45,13 @@ from .shape import (
     transpose,
     zeros,
 )
+from .stores import put, scatter_set
 
 __all__ = [
     "argsort", "assemble", "broadcast", "broadcast_to", "cast", "concatenate", "cumprod", "cumsum",
     "gather", "integer_power", "iota", "linear_recurrence", "masked_product", "matmul", "matrix_transpose",
     "place", "reduce_max", "reduce_min", "reduce_prod", "reduce_sum", "reshape",
-    "scatter_add", "select", "slice_axis", "stop_gradient", "strided_slice", "transpose", "zeros",
+    "put", "scatter_add", "scatter_set", "select", "slice_axis", "stop_gradient", "strided_slice", "transpose", "zeros",
 ]  # fmt: skip
 
 OWN = dict(PRIMITIVES)  # jitgrad's own operations: those declared before a user's code could declare any

@@ -41,6 +41,13 @@ def _gather_vjp(cotangent, primals, out):
     return [scatter_add(zeros(x.aval), cotangent, *indices), *[None] * len(indices)]
 
 
+def _gather_pull(cotangent, totals, wanted, out):
+    """Adds to the cotangent of the whole that there is, rather than a whole of zeros to it."""
+    x, *indices = out.operands
+    whole = zeros(x.aval) if totals[0] is None else totals[0]
+    return [scatter_add(whole, cotangent, *indices), *[None] * len(indices)]
+
+
 def _indices(*values) -> np.ndarray:
     return np.array(values, np.int64)
 
@@ -52,6 +59,7 @@ GATHER = Primitive(
     code=Gather(),
     jvp=_gather_jvp,
     vjp=_gather_vjp,
+    pull=_gather_pull,
     samples=Samples(
         kinds="fib",
         cases=(
@@ -112,6 +120,7 @@ SCATTER_ADD = Primitive(
     code=ScatterAdd(),
     jvp=_scatter_jvp,
     vjp=_scatter_vjp,
+    overwrites=lambda: (0,),
     samples=Samples(
         kinds="fi",
         cases=(

@@ -33,12 +33,6 @@ class Names(ast.NodeVisitor):
             self.read[node.target.id] = None
         self.generic_visit(node)
 
-    def visit_Subscript(self, node: ast.Subscript) -> None:
-        root = root_of(node)
-        if isinstance(node.ctx, ast.Store) and root is not None:
-            self.bound[root] = None
-        self.generic_visit(node)
-
     def visit_Global(self, node: ast.Global) -> None:
         self.elsewhere.update(node.names)
 

@@ -15,6 +15,7 @@ from ...errors import Limitation, UsageTypeError
 from ...ir import control
 from ...ir.node import Node, constant, constant_value
 from ...ir.node import call as make
+from ..aliasing import rebind
 from ..array import Array
 from ..convert import as_array
 from ..loops import truth
@@ -26,6 +27,7 @@ from .values import (
     Kind,
     Poison,
     as_kind,
+    check_apart,
     flatten,
     fresh,
     is_numeric,
@@ -142,6 +144,7 @@ class _Branch:
     def __init__(self, names: Sequence[str], held: list):
         self.names, self.held = names, held
         self.leaves, self.structure = flatten(held)
+        check_apart(self.leaves)
         self.handles: list[list] = []
 
     def run(self, predicate: Node, then: Callable, otherwise: Callable) -> Left:
@@ -205,7 +208,8 @@ class _Branch:
                 kind, original = entry
                 made = Array(next(found), kind.weak)
                 if original is not None and original.node.aval == made.node.aval:
-                    original.node, made = made.node, original
+                    rebind(original, made.node)
+                    made = original
                 leaves.append(made)
             return tree.unflatten(structure, leaves)
 
@@ -440,6 +444,7 @@ class _Loop:
     def __init__(self, names: Sequence[str], held: list, given: dict):
         self.names, self.given = list(names), given
         self.trees = [flatten(value) for value in held]
+        check_apart([leaf for leaves, _ in self.trees for leaf in leaves])
         self.held = held
         self.kinds: dict[tuple[int, int], Kind] = {
             (n, k): kind_of(leaf)
@@ -633,7 +638,8 @@ class _Loop:
             made = Array(next(at), self.kinds[n, k].weak)
             original = self.trees[n][0][k]
             if self.changed_handles[n, k] and isinstance(original, Array) and original.node.aval == made.node.aval:
-                original.node, made = made.node, original
+                rebind(original, made.node)
+                made = original
             leaves[n][k] = made
         names = {}
         for n, name in enumerate(self.names):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ... import tree
-from ...errors import UsageTypeError, UsageValueError
+from ...errors import Limitation, UsageTypeError, UsageValueError
 from ...ir.aval import Aval, aval_of
 from ...ir.node import Node, full
 from ..array import Array
@@ -136,6 +136,18 @@ def flatten(value) -> tuple[list, Any]:
 def fresh(leaf):
     """A handle of its own for a traced array, so that what is done in place on one side is done there only."""
     return Array(leaf.node, leaf.weak) if isinstance(leaf, Array) else leaf
+
+
+def check_apart(leaves: Sequence) -> None:
+    """Refuses traced arrays of which several show one memory: in a block each is a value of its own."""
+    seen: set[int] = set()
+    for leaf in {id(one): one for one in leaves if isinstance(one, Array) and one.memory is not None}.values():
+        if id(leaf.memory) in seen:
+            raise Limitation(
+                "a loop or branch on traced values uses two arrays that share memory (a view of the other)",
+                "Take a copy() of one, or index the whole array inside.",
+            )
+        seen.add(id(leaf.memory))
 
 
 def poisoned(name: str, why: str) -> Poison:
