@@ -8,7 +8,7 @@ derivatives cannot be taken for one another. `own` says that the arguments are f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from ..frontend.convert import as_array, cast
 from ..frontend.lift import lifted
 from ..frontend.trace import capture, check_alive, end_inputs
 from ..ir.aval import Aval
-from ..ir.graph import substitute
+from ..ir.body import moved, up_to_date
 from ..ir.node import Node, constant, fresh_input, full
 from ..transforms import forward
 from ..transforms import reverse as backward
@@ -50,13 +50,15 @@ class Fresh:
     structure: Any
     inputs: list[Node]
     actual: list[Node]
+    images: dict[Node, Node] = field(default_factory=dict)
 
     @unwatched
     def put_back(self, nodes: Sequence[Node]) -> list[Node]:
         """`nodes`, the actual nodes in place of the fresh inputs."""
         if self.inputs == self.actual:
             return list(nodes)
-        return substitute(nodes, dict(zip(self.inputs, self.actual, strict=True)))
+        self.images.update(zip(self.inputs, self.actual, strict=True))
+        return moved(up_to_date(nodes), self.images)
 
 
 @unwatched

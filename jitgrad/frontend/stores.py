@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import Limitation, UsageValueError
 from ..ir.node import Node, call
 from .aliasing import check_unshared, rebind
-from .convert import WEAK, as_array, broadcast_shapes, cast, spread, spread_number
+from .convert import WEAK, as_array, broadcast_shapes, cast, contains_traced, spread, spread_number
 from .handle import Handle, array_of, check_scope
 from .indexing import Cut, New, Pick, index, parse_key
 
@@ -24,8 +24,24 @@ def set_item(x: Handle, key, value) -> None:
     check_unshared(x)
     if not x.node.aval.shape and not _is_whole(key):
         index(x, key)  # refuses
+    if _is_there_already(x, key, value):
+        return
     mask = _traced_mask(x, key)
     rebind(x, _masked(x, mask, value) if mask is not None else _stored(x, key, value))
+
+
+def _is_there_already(x: Handle, key, value) -> bool:
+    """Whether `value` is the view x[key] itself: then `x[key] += 1` has been done by the view."""
+    if not isinstance(value, Handle) or value.memory is None or value.memory is not x.memory or value.path is None:
+        return False
+    if contains_traced(list(key) if isinstance(key, tuple) else [key]):
+        return False
+    there = index(x, key)
+    return there.memory is x.memory and there.path is not None and list(map(_step, there.path)) == list(map(_step, value.path))
+
+
+def _step(node: Node) -> tuple:
+    return node.primitive, tuple(node.params.items()), node.operands[1:]
 
 
 def _is_whole(key) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from .aval import Aval
-from .graph import Graph, structure, with_operands
+from .graph import Graph, structure, topological, with_operands
 from .node import CONSTANT, Node, call, fresh_input, scope
 from .primitive import Control
 
@@ -92,6 +92,33 @@ def _renumbered(node: Node) -> Node:
     return empty_stack(node.params["aval"]) if node.primitive.name == "empty" else node
 
 
+# --- what changes from step to step
+
+
+def mark_changing(carries: Sequence[Node]) -> None:
+    """Notes that these inputs of an opened body are other values at each step."""
+    scope().facts.setdefault("changing", set()).update(carries)
+
+
+def is_unchanging(node: Node) -> bool:
+    """Whether no step of a loop whose body is open changes `node`."""
+    facts = scope().facts
+    changing = facts.get("changing", ())
+    if not changing:
+        return True
+    stack = [node]
+    while stack:
+        current = stack[-1]
+        if ("unchanging", current) not in facts:
+            missing = [o for o in current.operands if ("unchanging", o) not in facts]
+            if missing:
+                stack += missing
+                continue
+            facts["unchanging", current] = current not in changing and all(facts["unchanging", o] for o in current.operands)
+        stack.pop()
+    return facts["unchanging", node]
+
+
 # --- loops and branches that derivatives put more into: the old ones are not run beside the new
 
 
@@ -134,6 +161,19 @@ def up_to_date(roots: Iterable[Node], barrier=()) -> list[Node]:
         if rebuilt is not newest and isinstance(newest.primitive.code, Control):
             extend(newest, rebuilt)
     return [done[root] for root in roots]
+
+
+def moved(roots: Iterable[Node], images: dict[Node, Node]) -> list[Node]:
+    """`roots` on other leaves: `images` has these, and gets the image of each node. What takes the place of a loop or
+    branch does so among the images too."""
+    roots = list(roots)
+    for node in topological(roots):
+        if node not in images:
+            images[node] = with_operands(node, images)
+    for old, new in list(scope().facts.get("extended", {}).items()):
+        if old in images and new in images and images[old] is not old:
+            extend(images[old], images[new])
+    return [images[root] for root in roots]
 
 
 def _newest(node: Node) -> Node:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import JitgradError
 from .aval import Aval, TupleAval, aval_of
-from .body import Body, between, close, exchanged, forget_from, is_constant
+from .body import Body, between, close, exchanged, forget_from, is_constant, mark_changing
 from .node import Node, call, constant, constant_value, fresh_input, scope
 
 INDEX = aval_of((), np.int64)
@@ -85,6 +85,7 @@ def loop(
     mark = len(scope().table)
     i = fresh_input(INDEX)
     carries = [fresh_input(node.aval) for node in init]
+    mark_changing(carries)
     try:
         asked = None if test is None else test(i, list(carries))
         results = list(body(i, list(carries)))

@@ -210,7 +210,7 @@ def _key(node: Node) -> tuple:
 
 
 def is_present(node: Node) -> bool:
-    """Whether the open scope would give `node` for the same operation: it does not once the body that it belongs to is closed."""
+    """Whether the open scope would give `node` for the same operation: not once the body that it belongs to is closed."""
     return node.primitive is INPUT or scope().table.get(_key(node)) is node
 
 

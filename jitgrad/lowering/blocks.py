@@ -39,6 +39,7 @@ from .region import (
     StorePart,
     Window,
 )
+from .steps import KernelStep
 
 Planner = Callable[[Graph], tuple]
 """Plans a graph of arrays: (steps, buffers, scratch, arena bytes, arena slot)."""
@@ -100,6 +101,7 @@ class Block:
         self.operations: list[Operation] = []
         self.taken: list[tuple[int, int]] = []  # (offset, bytes) of the frame
         self.pending: dict[Node, None] = {}
+        self.wishes: dict[Node, tuple[Node, Spot]] = {}  # results, each with the carry whose place it will take
         self.done: set[Node] = set()
         self.order = scheduled(self.outputs)
         self.readers: dict[Node, set[Node | None]] = {}
@@ -379,7 +381,9 @@ class Block:
             else:
                 spots.append(self.allocate(8))
                 self.operations.append(Keep(spots[-1], node))
-        outputs = [self.allocate(nbytes(node)) for node in results]
+        outputs = []
+        for node, output in zip(results, graph.outputs, strict=True):
+            outputs.append(self._wished(node, output, stand_ins, steps) or self.allocate(nbytes(node)))
         spots += [*outputs, self.allocate(max(1, arena)), self.allocate(1)]
         self.operations.append(Segment(steps, buffers, scratch, arena_slot, spots))
         for node, spot in zip(results, outputs, strict=True):
@@ -387,6 +391,23 @@ class Block:
                 self.operations.append(Load(node, spot))
             else:
                 self.arrays[node] = Placed(spot, True)
+
+    def _wished(self, node: Node, output: Node, stand_ins: dict[Node, Node], steps: Sequence) -> Spot | None:
+        """Where the result had better be written, if it may be: the place of a carry that nobody reads any more."""
+        wish = self.wishes.get(node)
+        if wish is None:
+            return None
+        carry, spot = wish
+        for reader in self._reading(carry):
+            if reader is None or not (reader in self.done or reader in self.pending or isinstance(reader.primitive.code, View)):
+                return None
+        if any(self.arrays[other].spot == spot and other is not carry for other in stand_ins if other in self.arrays):
+            return None
+        read = stand_ins.get(carry)
+        if read is not None and not _writes_where_it_reads(steps, read, output):
+            return None
+        del self.wishes[node]
+        return spot
 
     def _inputs_of(self, results: list[Node]) -> list[Node]:
         """The arrays and scalars that `results` are computed from, as far as they are there."""
@@ -407,6 +428,31 @@ class Block:
 
 
 _STORES = {"scatter_add", "scatter_set"}
+
+
+def _writes_where_it_reads(steps: Sequence, read: Node, written: Node) -> bool:
+    """Whether `written` may lie where `read` does: whoever reads that does so before, or place by place as it is written."""
+    is_written = False
+    for step in steps:
+        if read in step.touches:
+            if is_written:
+                return False
+            if written in step.writes and not (isinstance(step, KernelStep) and _element_by_element(step, read, written)):
+                return False
+        is_written |= written in step.writes
+    return True
+
+
+def _element_by_element(step: KernelStep, read: Node, written: Node) -> bool:
+    binding, kernel = step.binding, step.kernel
+
+    def ways(node: Node) -> set[tuple]:
+        slots = [k for k, buffer in enumerate(binding.buffers) if buffer is node]
+        return {(binding.offsets[k], binding.strides[k], kernel.arrays[k].indexed) for k in slots}
+
+    at = {node: ways(node) for node in (read, written)}
+    stored = {binding.buffers[store.slot] for store in kernel.stores if not store.indices}
+    return written in stored and len(at[read]) == 1 and at[read] == at[written] and not next(iter(at[read]))[2]
 
 
 def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:

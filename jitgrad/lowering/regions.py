@@ -80,7 +80,9 @@ class ControlBlock(Block):
         asked, test, test_captured = None, [], []  # type: ignore[var-annotated]
         if loop.test is not None:
             test, test_captured, asked = self._test(loop, arrays, inputs)
-        block = ControlBlock(self.work, results, arrays, homes).run()
+        block = ControlBlock(self.work, results, arrays, homes)
+        block.wishes = {results[k]: (inputs[k], spot) for k, spot in fixed.items() if results.count(results[k]) == 1}
+        block.run()
         block.return_carries(results, fixed, inputs)
         for k, inner in enumerate(inputs):
             if isinstance(inner.aval, StackAval):

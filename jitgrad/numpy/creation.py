@@ -52,8 +52,8 @@ CREATION: frozenset[Callable] = frozenset({
 """Inside a trace they give traced arrays whatever the arguments: `x = zeros(n); x[i] = v` is recorded."""
 
 
-MAKERS.update({np.zeros, np.ones, np.empty, np.full, np.zeros_like, np.ones_like, np.empty_like, np.full_like, np.eye, np.identity})
-MAKERS.update({np.array, np.asarray, np.copy, np.arange, np.linspace})
+MAKERS.update({np.zeros, np.ones, np.empty, np.full, np.zeros_like, np.ones_like, np.empty_like, np.full_like})
+MAKERS.update({np.eye, np.identity, np.array, np.asarray, np.copy, np.arange, np.linspace})
 
 # --- from values
 

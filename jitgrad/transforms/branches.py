@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..ir.aval import StackAval
-from ..ir.body import Body, between, empty_stack, exchanged, extend, latest, up_to_date
+from ..ir.body import Body, between, empty_stack, exchanged, extend, is_unchanging, latest, up_to_date
 from ..ir.control import get, parts
 from ..ir.node import Node, call
 from .activity import is_differentiable
 from .forward import pushforward
-from .opened import Thread, is_unchanging, new_branch, stand_in, thread_of
+from .opened import Thread, new_branch, stand_in, thread_of
 from .residuals import read_by, to_save
 from .reverse import pullback
 from .stacks import zeros

@@ -19,13 +19,13 @@ import numpy as np
 
 from ..errors import InternalError
 from ..ir.aval import StackAval
-from ..ir.body import between, empty_stack, exchanged, extend, latest, up_to_date
+from ..ir.body import between, empty_stack, exchanged, extend, is_unchanging, latest, mark_changing, up_to_date
 from ..ir.control import INDEX, Loop, get
 from ..ir.graph import topological
 from ..ir.node import Node, call, constant, constant_value, fresh_input, full
 from .activity import active_nodes, is_differentiable
 from .forward import pushforward
-from .opened import Part, Thread, mark_changing, new_loop, open_loop, stand_in, thread_of
+from .opened import Part, Thread, new_loop, open_loop, stand_in, thread_of
 from .residuals import read_by, to_save
 from .reverse import pullback
 from .stacks import added, zeros
@@ -174,14 +174,17 @@ class _Reverse:
     # --- what is saved
 
     def _choose_residuals(self) -> None:
-        opened = self.opened
+        """The carries, and arrays that an outer loop changes, are not to be had for nothing."""
+        opened, loop = self.opened, self.loop
         seeds = {*self.seeds.values(), *self.sums.values()}
         roots = self.roots = up_to_date([*self.before.values(), *self.summed.values()])
         needed = read_by(roots, seeds)
         reverse = between(roots, {*seeds, *needed})
         stacks = [node for node in needed if isinstance(node.aval, StackAval) and node.primitive.name != "empty"]
         self.threads: list[Thread] = [thread_of(node, reverse) for node in stacks]
-        self.saved = to_save(needed, opened.carries, {opened.i, *opened.captured})
+        arrays = [c for c, outer in zip(opened.captured, loop.captured, strict=True) if c.ndim and not is_unchanging(outer)]
+        self.saved = to_save(needed, [*opened.carries, *arrays], {opened.i, *opened.captured}.difference(arrays))
+        self.saved = [node for node in self.saved if node not in arrays]  # rather had from outside as they are
 
     def _saver(self, stacks: list[Node]) -> Node:
         """The loop with what it saves on `stacks`, after the carries that it has anyway."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..ir.aval import StackAval
-from ..ir.body import Body, between, close
+from ..ir.body import Body, between, close, mark_changing
 from ..ir.control import Loop, get
 from ..ir.graph import topological
-from ..ir.node import INPUT, Node, call, fresh_input, scope
+from ..ir.node import INPUT, Node, call, fresh_input
 
 
 @dataclass
@@ -30,30 +30,6 @@ def open_loop(loop: Loop) -> OpenLoop:
     results = loop.body.opened(inputs)
     asked = None if loop.test is None else loop.test.opened(inputs)[0]
     return OpenLoop(inputs[0], carries, inputs[1 + loop.carries :], results, asked)
-
-
-def mark_changing(carries: Sequence[Node]) -> None:
-    """Notes that these inputs of an opened body are other values at each step."""
-    scope().facts.setdefault("changing", set()).update(carries)
-
-
-def is_unchanging(node: Node) -> bool:
-    """Whether no step of a loop whose body is open changes `node`."""
-    facts = scope().facts
-    changing = facts.get("changing", ())
-    if not changing:
-        return True
-    stack = [node]
-    while stack:
-        current = stack[-1]
-        if ("unchanging", current) not in facts:
-            missing = [o for o in current.operands if ("unchanging", o) not in facts]
-            if missing:
-                stack += missing
-                continue
-            facts["unchanging", current] = current not in changing and all(facts["unchanging", o] for o in current.operands)
-        stack.pop()
-    return facts["unchanging", node]
 
 
 @dataclass

@@ -29,7 +29,7 @@ from .source import definition_of, is_plain
 
 
 def lifted(function: Callable) -> Callable:
-    """`function` with its control flow as nodes when it is traced; itself where there is none or its source is not to be had."""
+    """`function` with its control flow as nodes when it is traced; itself where it has none or no source."""
     if not config.lift:
         return function
     if type(function) is FunctionType:
@@ -38,12 +38,16 @@ def lifted(function: Callable) -> Callable:
         inner = _lifted_function(function.__func__)
         return function if inner is function.__func__ else MethodType(inner, function.__self__)
     if isinstance(function, functools.partial):
-        inner = lifted(function.func)
-        return function if inner is function.func else functools.partial(inner, *function.args, **function.keywords)
-    called = getattr(type(function), "__call__", None)
-    if type(called) is FunctionType and not isinstance(function, type) and _is_users(called):
-        return lifted(MethodType(called, function))
-    return function
+        target = lifted(function.func)
+        return function if target is function.func else functools.partial(target, *function.args, **function.keywords)
+    called = None if isinstance(function, type) else _own_call(function)
+    return function if called is None else lifted(MethodType(called, function))
+
+
+def _own_call(value) -> FunctionType | None:
+    """The `__call__` of an object of a class of the user."""
+    called = next((vars(kind)["__call__"] for kind in type(value).__mro__ if "__call__" in vars(kind)), None)
+    return called if type(called) is FunctionType and _is_users(called) else None
 
 
 def _is_users(function: FunctionType) -> bool:
@@ -161,12 +165,13 @@ def _content(cell: types.CellType):
 def _is_callable_of_user(value) -> bool:
     if getattr(value, "__module__", None) == "math" or isinstance(value, functools.partial):
         return True
-    called = getattr(type(value), "__call__", None)
-    return type(called) is FunctionType and _is_users(called)
+    return _own_call(value) is not None
 
 
 _ARRAY_NAMES = {*dir(np), *dir(np.ndarray), *dir(np.linalg), *dir(math)}
-_NUMBER_MAKERS = {"float", "int", "bool", "round", "min", "max", "sum", "any", "all", "range", "enumerate", "zip", "reversed", "map"}
+_NUMBER_MAKERS = {
+    "float", "int", "bool", "round", "min", "max", "sum", "any", "all", "range", "enumerate", "zip", "reversed", "map",
+}  # fmt: skip
 _CREATION = {
     "zeros", "ones", "empty", "full", "zeros_like", "ones_like", "empty_like", "full_like", "array", "asarray", "arange", "eye",
     "identity", "linspace", "copy",
@@ -266,9 +271,12 @@ def _of_values(function, made):
     return make
 
 
+_COMPUTING = ("numpy", "jitgrad", "functools", "operator", "itertools", "typing", "dataclasses", "collections")
+
+
 def _library_call(function: FunctionType):
     module = function.__module__ or ""
-    if not module.startswith(("numpy", "jitgrad", "functools", "operator", "itertools", "typing", "dataclasses", "collections")):
+    if not module.startswith(_COMPUTING):
         side_effect(f"{_name(function)} of {module} is called")
     return function
 

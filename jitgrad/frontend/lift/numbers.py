@@ -12,13 +12,14 @@ from ...errors import Limitation, UsageTypeError
 from ...ir.node import call
 from ..array import Array
 from ..convert import as_array, cast
+from ..handle import Handle
 from ..loops import truth
 from .iterables import backwards, enumerated, traced_range, zipped
 
 _FLOAT, _INT = np.dtype(np.float64), np.dtype(np.int64)
 
 
-def _single(value: Array, what: str):
+def _single(value: Handle, what: str):
     node = value.checked().node
     if node.aval.size != 1:
         raise UsageTypeError(f"{what}() of an array of shape {node.aval.shape}", "Only a single number can become one.")
@@ -95,6 +96,7 @@ def _folded(python: Callable, is_all: bool) -> Callable:
         for item in found:
             node = truth(_single(as_array(item), python.__name__))
             total = node if total is None else call("logical_and" if is_all else "logical_or", total, node)
+        assert total is not None
         return Array(total, bool)
 
     return fold

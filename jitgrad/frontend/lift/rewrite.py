@@ -46,7 +46,8 @@ class _Function:
 
     def run(self) -> ast.FunctionDef | ast.Lambda:
         definition, args = self.definition, self.definition.args
-        empty = ast.arguments(args.posonlyargs, args.args, args.vararg, args.kwonlyargs, [None] * len(args.kwonlyargs), args.kwarg, [])
+        no_defaults: list = [None] * len(args.kwonlyargs)
+        empty = ast.arguments(args.posonlyargs, args.args, args.vararg, args.kwonlyargs, no_defaults, args.kwarg, [])
         for argument in (*args.posonlyargs, *args.args, *args.kwonlyargs, *filter(None, (args.vararg, args.kwarg))):
             argument.annotation = None
         empty.defaults = [ast.Constant(None) for _ in args.defaults]
@@ -107,8 +108,13 @@ class _Function:
         names = self._names([*statement.body, *statement.orelse])
         bound = self._bound([*statement.body, *statement.orelse])
         then, otherwise = (self._side(side, names, statement) for side in (statement.body, statement.orelse))
-        call = self._call("branch", self.expression(statement.test), *self._pair(then, otherwise), *self._state(names), self._raises(statement))
+        call = self._branch_call(statement, then, otherwise, names)
         return [then, otherwise, *self._rebind(call, bound, statement)]
+
+    def _branch_call(self, statement: ast.If, then: ast.FunctionDef, otherwise: ast.FunctionDef, names: list[str]) -> ast.expr:
+        test = self.expression(statement.test)
+        raises = ast.Constant(contains([*statement.body, *statement.orelse], (ast.Raise,)))
+        return self._call("branch", test, *self._pair(then, otherwise), *self._state(names), raises)
 
     def _branch_out(self, statement: ast.If, rest: list[ast.stmt], names: list[str] | None) -> list[ast.stmt]:
         """A branch that may leave the block: what follows it goes into its sides."""
@@ -119,15 +125,18 @@ class _Function:
             follow = self._function("rest", inner, self.block(rest, inner), rest[0])
             new.append(follow)
         sides = [self._side(side, inner, statement, follow) for side in (statement.body, statement.orelse)]
-        call = self._call("branch", self.expression(statement.test), *self._pair(*sides), *self._state(inner), self._raises(statement))
+        call = self._branch_call(statement, sides[0], sides[1], inner)
         if names is None:
             call = self._call("done", call)
         return [*new, *sides, self._at(ast.Return(call), statement)]
 
-    def _side(self, body: list[ast.stmt], names: list[str], at: ast.stmt, follow: ast.FunctionDef | None = None) -> ast.FunctionDef:
+    def _side(
+        self, body: list[ast.stmt], names: list[str], at: ast.stmt, follow: ast.FunctionDef | None = None
+    ) -> ast.FunctionDef:
         statements = self.block(body, names)
         if follow is not None and isinstance(statements[-1], ast.Return) and _is_fell(statements[-1]):
-            statements[-1] = self._at(ast.Return(self._call("go_on", self._load(follow.name), self._texts(names), self._locals())), at)
+            further = self._call("go_on", self._load(follow.name), self._texts(names), self._locals())
+            statements[-1] = self._at(ast.Return(further), at)
         return self._function("side", names, statements, body[0] if body else at)
 
     def _loop(self, statement: ast.For | ast.While) -> list[ast.stmt]:
@@ -217,7 +226,7 @@ class _Function:
                 inner.args.kw_defaults = [None if d is None else self.expression(d) for d in statement.args.kw_defaults]
                 inner.decorator_list = [self.expression(d) for d in statement.decorator_list]
                 return [inner]
-        if isinstance(statement, _OPAQUE) or isinstance(statement, (ast.If, ast.For, ast.While)):
+        if isinstance(statement, (*_OPAQUE, ast.If, ast.For, ast.While)):
             return [_Calls(self).inside(statement)]
         return [self.expressions(statement)]
 
@@ -239,20 +248,15 @@ class _Function:
 
     # --- pieces
 
-    def _function(self, stem: str, names: list[str], body: list[ast.stmt], at: ast.AST, item: str | None = None) -> ast.FunctionDef:
+    def _function(
+        self, stem: str, names: list[str], body: list[ast.stmt], at: ast.AST, item: str | None = None
+    ) -> ast.FunctionDef:
         """A block as a function of `names`, those that have no value yet unbound again."""
         parameters = [ast.arg(name) for name in ([item] if item else []) + names]
-        unbind: list[ast.stmt] = [
-            ast.If(
-                ast.Compare(self._load(name), [ast.Is()], [ast.Attribute(self._load(HELPER), "UNBOUND", ast.Load())]),
-                [ast.Delete([ast.Name(name, ast.Del())])],
-                [],
-            )
-            for name in names
-        ]
+        unbind = self._unbound(names)
         arguments = ast.arguments([], parameters, None, [], [], None, [])
         new = ast.FunctionDef(self._fresh(stem), arguments, [*unbind, *body], [], None, None)
-        for part in (*unbind,):
+        for part in unbind:
             self._at(part, at)
         return self._at(new, at)
 
@@ -262,15 +266,15 @@ class _Function:
             return [self._at(ast.Expr(call), at)]
         target = ast.Tuple([self._store(name) for name in bound], ast.Store())
         take = ast.Assign([target], self._call("values", call, self._texts(bound)))
-        unbind = [
-            ast.If(
-                ast.Compare(self._load(name), [ast.Is()], [ast.Attribute(self._load(HELPER), "UNBOUND", ast.Load())]),
-                [ast.Delete([ast.Name(name, ast.Del())])],
-                [],
-            )
-            for name in bound
+        return [self._at(part, at) for part in (take, *self._unbound(bound))]
+
+    def _unbound(self, names: list[str]) -> list[ast.stmt]:
+        """Names that hold the sign for "no value" have none."""
+        sign = ast.Attribute(self._load(HELPER), "UNBOUND", ast.Load())
+        return [
+            ast.If(ast.Compare(self._load(name), [ast.Is()], [sign]), [ast.Delete([ast.Name(name, ast.Del())])], [])
+            for name in names
         ]
-        return [self._at(part, at) for part in (take, *unbind)]
 
     def _bound(self, nodes: Sequence[ast.AST]) -> list[str]:
         return [name for name in Names(nodes).bound if name in self.locals]
@@ -280,10 +284,6 @@ class _Function:
 
     def _pair(self, *functions: ast.FunctionDef) -> list[ast.expr]:
         return [self._load(function.name) for function in functions]
-
-    @staticmethod
-    def _raises(statement: ast.If) -> ast.expr:
-        return ast.Constant(contains([*statement.body, *statement.orelse], (ast.Raise,)))
 
     def _fresh(self, stem: str) -> str:
         self.count += 1
@@ -381,7 +381,8 @@ class _Calls(_Expressions):
     """Only the expressions of statements that stay statements, at any depth."""
 
     def inside(self, statement: ast.stmt) -> ast.stmt:
-        return self.generic_visit(statement)
+        self.generic_visit(statement)
+        return statement
 
     def visit_FunctionDef(self, node):
         return self.function._plain(node, None)
@@ -409,9 +410,8 @@ def _stored_into(nodes: Sequence[ast.AST]) -> set[str]:
 
 
 def _stores_attributes(nodes: Sequence[ast.AST]) -> bool:
-    return any(
-        isinstance(node, ast.Attribute) and isinstance(node.ctx, (ast.Store, ast.Del)) for root in nodes for node in ast.walk(root)
-    )
+    attributes = [node for root in nodes for node in ast.walk(root) if isinstance(node, ast.Attribute)]
+    return any(isinstance(node.ctx, (ast.Store, ast.Del)) for node in attributes)
 
 
 def _without_defaults(node: ast.FunctionDef) -> ast.FunctionDef:

@@ -17,8 +17,8 @@ def definition_of(code: CodeType) -> Definition | None:
     if tree is None:
         return None
     found = [node for node in tree.get(code.co_firstlineno, ()) if _fits(node, code)]
-    if isinstance(found[0] if found else None, ast.Lambda) and len(found) > 1:
-        found = [node for node in found if _column(node) == _first_column(code)]
+    if len(found) > 1:
+        found = [node for node in found if isinstance(node, ast.Lambda) and _column(node) == _first_column(code)]
     return found[0] if len(found) == 1 else None
 
 

@@ -1,7 +1,7 @@
 """What the names of a block hold, and what becomes of it where ways join: traced values of one type, or the same object.
 
-A value is a tree (`jitgrad.tree`) of leaves. Leaves that are numbers or arrays can differ between two sides of a branch, or from
-step to step of a loop: then they are traced. Anything else must stay the very object that it is.
+A value is a tree (`jitgrad.tree`) of leaves. Leaves that are numbers or arrays can differ between two sides of a branch, or
+from step to step of a loop: then they are traced. Anything else must stay the very object that it is.
 """
 
 from __future__ import annotations
@@ -57,7 +57,13 @@ def _refusing(self, *args, **kwargs):
     raise Poison._error(self)
 
 
-for _name in ["add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "floordiv", "rfloordiv", "mod", "rmod", "pow", "rpow", "matmul", "rmatmul", "and", "rand", "or", "ror", "xor", "rxor", "neg", "pos", "abs", "invert", "lt", "le", "gt", "ge", "eq", "ne", "bool", "int", "float", "index", "len", "iter", "getitem", "setitem", "call", "contains"]:
+_OPERATIONS = (
+    *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"),
+    *("radd", "rsub", "rmul", "rtruediv", "rfloordiv", "rmod", "rpow", "rmatmul", "rand", "ror", "rxor"),
+    *("neg", "pos", "abs", "invert", "lt", "le", "gt", "ge", "eq", "ne", "bool", "int", "float", "index"),
+    *("len", "iter", "getitem", "setitem", "call", "contains"),
+)
+for _name in _OPERATIONS:
     setattr(Poison, f"__{_name}__", _refusing)
 Poison.__hash__ = object.__hash__  # type: ignore[method-assign]
 
