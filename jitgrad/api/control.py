@@ -13,6 +13,7 @@ import numpy as np
 from .. import tree
 from ..errors import UsageTypeError, UsageValueError
 from ..frontend.array import Array
+from ..frontend.convert import as_array
 from ..frontend.lift import lifted, stage
 from ..frontend.lift.context import pure
 from ..frontend.lift.iterables import Lane, lane_of, traced_range
@@ -117,6 +118,8 @@ def scan(f: Callable, init, xs=None, length: int | None = None, reverse: bool = 
     function = lifted(f)
     leaves, structure = tree.flatten(xs)
     count = _extent(leaves, length)
+    if current() is not None:
+        leaves = [as_array(leaf) for leaf in leaves]
 
     def item(i):
         return tree.unflatten(structure, [leaf[i] for leaf in leaves])

@@ -14,7 +14,7 @@ from ..errors import UsageTypeError, UsageValueError
 from ..frontend.array import Array
 from ..frontend.function import Output
 from ..frontend.trace import capture, current
-from ..ir.aval import Aval
+from ..ir.aval import Aval, StackAval, TupleAval
 from ..ir.graph import Graph, depends_on, is_input, substitute, topological
 from ..ir.node import Node, fresh_input
 from ..ir.primitive import Index, View
@@ -81,7 +81,8 @@ def split(run: Reverse, tier: str, threads: int | None) -> tuple[list[Node], Bac
 def needed_residuals(results: Sequence[Node], cotangents: Sequence[Node]) -> list[Node]:
     """The nodes that do not depend on the cotangents but are read by nodes that do.
 
-    Views are not kept but made again from what they are views of: a broadcast is larger than its operand.
+    Views are not kept but made again from what they are views of: a broadcast is larger than its operand. Stacks of loops
+    cannot be kept: the loop that fills them is run again.
     """
     later = depends_on(results, cotangents)
     kept: dict[Node, None] = {}
@@ -91,7 +92,8 @@ def needed_residuals(results: Sequence[Node], cotangents: Sequence[Node]) -> lis
             todo += [operand for operand in node.operands if operand not in later]
     while todo:
         node = todo.pop()
-        if isinstance(node.primitive.code, (View, Index)) or not (node.operands or is_input(node)):
+        again = isinstance(node.aval, (StackAval, TupleAval))
+        if again or isinstance(node.primitive.code, (View, Index)) or not (node.operands or is_input(node)):
             todo += node.operands
         else:
             kept[node] = None

@@ -42,7 +42,7 @@ from .region import (
 from .steps import KernelStep
 
 Planner = Callable[[Graph], tuple]
-"""Plans a graph of arrays: (steps, buffers, scratch, arena bytes, arena slot)."""
+"""Plans a graph of arrays: (steps, buffers, scratch, arena bytes, arena slot, the nodes that are its outputs)."""
 
 
 def is_scalar(node: Node) -> bool:
@@ -373,7 +373,7 @@ class Block:
         inputs = self._inputs_of(results)
         stand_ins = {node: fresh_input(node.aval) for node in inputs}
         graph = Graph(tuple(stand_ins.values()), tuple(exchanged(results, dict(stand_ins))))
-        steps, buffers, scratch, arena, arena_slot = self.work.planner(graph)
+        steps, buffers, scratch, arena, arena_slot, written = self.work.planner(graph)
         spots = []
         for node in inputs:
             if node in self.arrays:
@@ -382,7 +382,7 @@ class Block:
                 spots.append(self.allocate(8))
                 self.operations.append(Keep(spots[-1], node))
         outputs = []
-        for node, output in zip(results, graph.outputs, strict=True):
+        for node, output in zip(results, written, strict=True):
             outputs.append(self._wished(node, output, stand_ins, steps) or self.allocate(nbytes(node)))
         spots += [*outputs, self.allocate(max(1, arena)), self.allocate(1)]
         self.operations.append(Segment(steps, buffers, scratch, arena_slot, spots))

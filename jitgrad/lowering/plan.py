@@ -83,7 +83,7 @@ def make_plan(
 
     def inner(part: Graph) -> tuple:
         plan = make_plan(part, {}, scratch_bytes, sweeping=False)
-        return plan.steps, plan.buffers, plan.scratch, plan.arena_bytes, plan.arena_slot
+        return plan.steps, plan.buffers, plan.scratch, plan.arena_bytes, plan.arena_slot, plan.graph.outputs
 
     timed = sorted(_steps(fusion, accesses, homes, inner), key=lambda timed: timed[0])
     steps = [step.renamed(fusion.heirs) for _, step in timed if not _is_idle(step)]

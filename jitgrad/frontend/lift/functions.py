@@ -408,6 +408,8 @@ def _computes_only(code: CodeType) -> bool:
     """Whether a rewritten function has no side effects by statements of its own: calls are looked at when they are made."""
     if not _STRICT_WRITES.isdisjoint(code.co_code[::2]):
         return False
+    if any(one.opname == "STORE_DEREF" and one.argval in code.co_freevars for one in dis.get_instructions(code)):
+        return False  # nonlocal
     return all(_computes_only(c) for c in code.co_consts if isinstance(c, CodeType))
 
 

@@ -191,6 +191,8 @@ class _Function:
 
     def _plain(self, statement: ast.stmt, names: list[str] | None) -> list[ast.stmt]:
         match statement:
+            case ast.Return(value) if names is None and value is not None:
+                return [self._at(ast.Return(self._call("result", self.expression(value))), statement)]
             case ast.Return() if names is not None:
                 value = ast.Constant(None) if statement.value is None else self.expression(statement.value)
                 return [self._at(ast.Return(self._call("returned", value, self._locals())), statement)]
@@ -343,6 +345,11 @@ class _Expressions(ast.NodeTransformer):
         self.generic_visit(node)
         node.func = self._made(node.func, "call", node.func)
         return node
+
+    def visit_Subscript(self, node: ast.Subscript):
+        if not isinstance(node.ctx, ast.Load) or contains([node.slice], (ast.NamedExpr, ast.Await, ast.Yield, ast.Starred)):
+            return self.generic_visit(node)
+        return self._made(node, "item", self.visit(node.value), self.function._index(node.slice))
 
     def visit_IfExp(self, node: ast.IfExp):
         if contains([node], (ast.NamedExpr, ast.Await, ast.Yield)):

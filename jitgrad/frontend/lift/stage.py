@@ -12,6 +12,7 @@ from ...errors import Limitation
 from ...ir.node import call as make
 from ...ir.node import constant, constant_value
 from ..array import Array
+from ..convert import as_array, contains_traced
 from .branching import any_of, both, branch, compared, either, is_traced, negated, truth_of
 from .context import pure, side_effect
 from .functions import call, maker, provide
@@ -33,7 +34,7 @@ from .left import (
     without_break,
 )
 from .looping import Loop
-from .values import UNBOUND, flatten
+from .values import UNBOUND, Poison, flatten, refuse_poison
 
 FEWEST = 8  # steps of a loop of known length from which on it is not unrolled
 
@@ -183,6 +184,20 @@ def check(condition, message: Callable) -> None:
         raise AssertionError(*(() if text is None else (text,)))
 
 
+def result(value):
+    """What a function returns."""
+    if isinstance(value, (Poison, tuple, list, dict)):
+        refuse_poison([value], "return")
+    return value
+
+
+def item(array, key):
+    """`array[key]`: of a plain array at a traced place, a traced element."""
+    if isinstance(array, np.ndarray) and contains_traced(list(key) if isinstance(key, tuple) else [key]):
+        return as_array(array)[key]  # type: ignore[index]
+    return array[key]
+
+
 def store(target, key, value) -> None:
     """`target[key] = value`"""
     if not isinstance(target, Array):
@@ -221,8 +236,8 @@ _METHODS = {
 
 __all__ = [
     "UNBOUND", "after", "any_of", "both", "branch", "broke", "call", "changed", "check", "compared", "done", "each",
-    "either", "fell", "go_on", "maker", "negated", "raising", "repeat", "returned", "skipped", "slice", "store",
-    "store_changed", "values", "was_broken",
+    "either", "fell", "go_on", "item", "maker", "negated", "raising", "repeat", "result", "returned", "skipped", "slice",
+    "store", "store_changed", "values", "was_broken",
 ]  # fmt: skip
 
 provide(sys.modules[__name__])
