@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from .aval import Aval
+from .aval import Aval, StackAval
 from .graph import Graph, structure, topological, with_operands
 from .node import CONSTANT, Node, call, fresh_input, scope
 from .primitive import Control
@@ -101,11 +101,9 @@ def mark_changing(carries: Sequence[Node]) -> None:
 
 
 def is_unchanging(node: Node) -> bool:
-    """Whether no step of a loop whose body is open changes `node`."""
+    """Whether no step of a loop whose body is open changes `node`. What comes from a stack is never taken from it twice."""
     facts = scope().facts
     changing = facts.get("changing", ())
-    if not changing:
-        return True
     stack = [node]
     while stack:
         current = stack[-1]
@@ -114,7 +112,8 @@ def is_unchanging(node: Node) -> bool:
             if missing:
                 stack += missing
                 continue
-            facts["unchanging", current] = current not in changing and all(facts["unchanging", o] for o in current.operands)
+            fixed = current not in changing and not isinstance(current.aval, StackAval)
+            facts["unchanging", current] = fixed and all(facts["unchanging", o] for o in current.operands)
         stack.pop()
     return facts["unchanging", node]
 

@@ -88,6 +88,7 @@ class Work:
     homes: Homes
     frame: Arena
     intervals: Intervals
+    branch_homes: dict[tuple[Node, int], int]  # of stacks that begin inside of branches, by the branch and the part
 
 
 class Block:
@@ -349,7 +350,7 @@ class Block:
             self.part_arrays[node, 1] = Placed(spot, True)
 
     def _home(self, stack: Node) -> int:
-        if stack.primitive.name == "empty":
+        if stack.primitive.name == "empty" and stack not in self.homes:
             return self.work.homes.new()
         return self.homes[stack]
 

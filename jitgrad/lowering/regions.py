@@ -10,6 +10,7 @@ from ..ir.body import Body, is_constant
 from ..ir.control import Loop
 from ..ir.graph import Graph
 from ..ir.node import Node, constant_value
+from ..transforms.opened import origin_in
 from .access import view_base
 from .blocks import Block, Homes, Placed, Planner, Work, is_scalar, nbytes
 from .intervals import Intervals
@@ -19,7 +20,7 @@ from .region import OPERAND, Carried, Choose, Copy, Fill, Operation, Push, Regio
 
 def lower(whole: Node, outside: dict[int, Spot], homes: Homes, planner: Planner) -> Region:
     """What the loop or branch `whole` does. `outside` has the spots of results by part, those that are wanted."""
-    work = Work(planner, homes, Arena(), Intervals())
+    work = Work(planner, homes, Arena(), Intervals(), {})
     block = ControlBlock(work, [], {})
     for number, node in enumerate(whole.operands):
         if isinstance(node.aval, StackAval):
@@ -144,7 +145,8 @@ class ControlBlock(Block):
         owned = {k: self._overwritable(o, node) and _times_read(node, o) == 1 for k, o in enumerate(operands)}
         bodies = [node.params["then"].graph, node.params["otherwise"].graph]
         blocks, scalars = [], []
-        for body in bodies:
+        shared = self._shared_homes(node)
+        for body, own in zip(bodies, shared, strict=True):
             arrays: dict[Node, Placed] = {}
             captured = self._captured(body.inputs, operands, arrays)
             for k, inner in enumerate(body.inputs):
@@ -155,7 +157,7 @@ class ControlBlock(Block):
                 for inner, outer in zip(body.inputs, operands, strict=True)
                 if isinstance(inner.aval, StackAval)
             }
-            blocks.append(ControlBlock(self.work, body.outputs, arrays, homes).run())
+            blocks.append(ControlBlock(self.work, body.outputs, arrays, homes | own).run())
             scalars.append(captured)
             for output in body.outputs:
                 if not is_scalar(output) and not isinstance(output.aval, StackAval):
@@ -170,6 +172,24 @@ class ControlBlock(Block):
             sides.append(Side(captured, block.operations, given))
             block.give_back()
         self.operations.append(Choose(node, node.operands[0], (sides[0], sides[1])))
+
+    def _shared_homes(self, node: Node) -> tuple[dict[Node, int], dict[Node, int]]:
+        """The stacks that start inside of a branch and leave it: one home for both sides, as one of them is taken."""
+        found: tuple[dict[Node, int], dict[Node, int]] = ({}, {})
+        sides = node.params["then"], node.params["otherwise"]
+        for k, aval in enumerate(sides[0].output_avals):
+            if isinstance(aval, StackAval):
+                origins = [origin_in(side, k) for side in sides]
+                if any(o in side.graph.inputs for o, side in zip(origins, sides, strict=True)):
+                    continue
+                home = self.work.branch_homes.get((node, k))
+                home = self.work.homes.new() if home is None else home
+                for homes, origin in zip(found, origins, strict=True):
+                    if origin.primitive.name == "empty":
+                        homes[origin] = home
+                    else:  # it begins in a branch inside
+                        self.work.branch_homes[origin.operands[0], origin.params["part"]] = home
+        return found
 
     def _home_outside(self, stack: Node) -> int:
         """The stack that a branch is given; one that starts empty there gets its home once, for both sides."""

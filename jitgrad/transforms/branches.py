@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..ir.aval import StackAval
-from ..ir.body import Body, between, empty_stack, exchanged, extend, is_unchanging, latest, up_to_date
+from ..ir.body import Body, between, empty_stack, exchanged, extend, is_unchanging, latest, mark_changing, up_to_date
 from ..ir.control import get, parts
 from ..ir.node import Node, call
 from .activity import is_differentiable
@@ -87,6 +87,7 @@ class _Reverse:
         self.predicate, *self.operands = node.operands
         self.wanted = [k for k, w in enumerate(wanted[1:]) if w and is_differentiable(self.operands[k])]
         self.inputs = [stand_in(node) for node in self.operands]
+        mark_changing([i for i, outer in zip(self.inputs, self.operands, strict=True) if not is_unchanging(outer)])
         self.seeds = {k: stand_in(ct) for k, ct in cotangents.items()}
         self.sums = {k: stand_in(t) for k in self.wanted if (t := self.totals[1 + k]) is not None}
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..errors import Limitation
 from ..ir.aval import StackAval
-from ..ir.body import Body, between, close, mark_changing
+from ..ir.body import Body, between, close, is_unchanging, mark_changing
 from ..ir.control import Loop, get
 from ..ir.graph import topological
 from ..ir.node import INPUT, Node, call, fresh_input
@@ -25,11 +26,11 @@ class OpenLoop:
 
 def open_loop(loop: Loop) -> OpenLoop:
     inputs = loop.body.fresh_inputs()
-    carries = inputs[1 : 1 + loop.carries]
-    mark_changing(carries)
+    carries, captured = inputs[1 : 1 + loop.carries], inputs[1 + loop.carries :]
+    mark_changing([*carries, *(c for c, outer in zip(captured, loop.captured, strict=True) if not is_unchanging(outer))])
     results = loop.body.opened(inputs)
     asked = None if loop.test is None else loop.test.opened(inputs)[0]
-    return OpenLoop(inputs[0], carries, inputs[1 + loop.carries :], results, asked)
+    return OpenLoop(inputs[0], carries, captured, results, asked)
 
 
 @dataclass
@@ -88,29 +89,49 @@ def _beginning(stack: Node) -> Node:
             case "push":
                 stack = stack.operands[0]
             case "get":
-                stack = _before(stack.operands[0], stack.params["part"])
+                whole = stack.operands[0]
+                before = _before(whole, stack.params["part"])
+                if before is None:
+                    raise Limitation("a derivative of so high an order through this branch", None, whole.where)
+                stack = before
             case name:
                 raise AssertionError(f"a stack from {name}")
     return stack
 
 
-def _before(whole: Node, part: int) -> Node:
-    """The stack that a loop, a branch or a pop was given in place of the one that it gives as `part`."""
+def _before(whole: Node, part: int) -> Node | None:
+    """The stack that a loop, a branch or a pop was given in place of the one that it gives as `part`; None for one that starts
+    inside of a branch."""
     match whole.primitive.name:
         case "loop":
             return whole.operands[1 + part]
         case "cond":
-            return whole.operands[1 + _source_in(whole.params["then"], part)]
+            place = _source_in(whole.params["then"], part)
+            if place is None:
+                place = _source_in(whole.params["otherwise"], part)
+            return None if place is None else whole.operands[1 + place]
     return whole.operands[0]
 
 
-def _source_in(body: Body, part: int) -> int:
-    """Which input the stack is that a body gives as its result `part`."""
+def _source_in(body: Body, part: int) -> int | None:
+    """Which input the stack is that a body gives as its result `part`; None for one that starts inside of it."""
+    inputs = body.graph.inputs
+    stack = origin_in(body, part)
+    return inputs.index(stack) if stack in inputs else None
+
+
+def origin_in(body: Body, part: int) -> Node:
+    """Where the stack begins that a body gives as its result `part`: an input, an empty stack, or the result of a branch
+    in which it begins."""
     inputs = body.graph.inputs
     stack = body.graph.outputs[part]
-    while stack not in inputs:
-        stack = stack.operands[0] if stack.primitive.name == "push" else _before(stack.operands[0], stack.params["part"])
-    return inputs.index(stack)
+    while stack not in inputs and stack.primitive.name != "empty":
+        pushed = stack.primitive.name == "push"
+        before = stack.operands[0] if pushed else _before(stack.operands[0], stack.params["part"])
+        if before is None:
+            return stack
+        stack = before
+    return stack
 
 
 def _left_of(stack: Node, reverse: Sequence[Node]) -> Node:
@@ -128,9 +149,10 @@ def _left_of(stack: Node, reverse: Sequence[Node]) -> Node:
                 stack = get(node, place - 1)
             case "cond":
                 then = node.params["then"]
+                sides = then, node.params["otherwise"]
                 part = next(
                     k for k, aval in enumerate(then.output_avals)
-                    if isinstance(aval, StackAval) and _source_in(then, k) == place - 1
+                    if isinstance(aval, StackAval) and place - 1 in [_source_in(side, k) for side in sides]
                 )  # fmt: skip
                 stack = get(node, part)
             case "push":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ... import tree
 from ...errors import UsageTypeError
@@ -15,7 +16,7 @@ from ..convert import as_array
 from ..loops import truth
 from .context import Impure, pure
 from .iterables import INT64
-from .left import RETURNED, Left, returned, taken
+from .left import Left, returned, taken
 from .values import (
     UNBOUND,
     Poison,
@@ -54,7 +55,7 @@ def branch(test, then: Callable, otherwise: Callable, names: Sequence[str], give
             return _staged_branch(test, then, otherwise, names, held, raises)
         test = known
     left = (then if test else otherwise)(*held)
-    return Left(left.code, {**given, **left.names}, left.value, left.broken)
+    return replace(left, names={**given, **left.names})
 
 
 def _staged_branch(test: Array, then: Callable, otherwise: Callable, names: Sequence[str], held: list, raises: bool) -> Left:
@@ -173,7 +174,8 @@ class _Branch:
 
     def _plan_value(self, sides: Sequence[Left], nodes) -> Callable:
         """The returned value: of a side that does not return, anything will do."""
-        may = [isinstance(side.code, Array) or side.code == RETURNED for side in sides]
+        may = [side.returns for side in sides]
+        self.returns = any(may)
         if not any(may):
             return lambda found: None
         if all(may):
@@ -203,7 +205,8 @@ class _Branch:
     def _joined(self, found) -> Left:
         names = {name: plan(found) for name, plan in self.plan}
         code = self.code(found)
-        return Left(code, {name: value for name, value in names.items() if value is not UNBOUND}, self.value(found))
+        bound = {name: value for name, value in names.items() if value is not UNBOUND}
+        return Left(code, bound, self.value(found), returns=self.returns)
 
 
 def either(test, then: Callable, otherwise: Callable):

@@ -24,6 +24,7 @@ class Left:
     names: dict[str, Any]
     value: Any = None
     broken: Any = False
+    returns: bool = False  # on some way it returns a value
 
 
 def fell(names: dict) -> Left:
@@ -38,7 +39,7 @@ def broke(names: dict) -> Left:
 
 
 def returned(value, names: dict) -> Left:
-    return Left(RETURNED, names, value)
+    return Left(RETURNED, names, value, returns=True)
 
 
 def go_on(rest: Callable, names: Sequence[str], values: dict) -> Left:

@@ -17,7 +17,7 @@ from ..array import Array
 from ..convert import as_array
 from .branching import both, truth_of
 from .iterables import INT64, Lane
-from .left import BROKE, FELL, RETURNED, Left, is_code, without_break
+from .left import BROKE, FELL, Left, is_code, without_break
 from .values import (
     UNBOUND,
     Kind,
@@ -156,7 +156,7 @@ class Loop:
             nodes.append(left.code.node if isinstance(left.code, Array) else constant(left.code, INT64))
         if self.returns is not None:
             kinds, _ = self.returns
-            if isinstance(left.code, Array) or left.code == RETURNED:
+            if left.returns:
                 nodes += [as_kind(leaf, kind) for leaf, kind in zip(flatten(left.value)[0], kinds, strict=True)]
             else:
                 nodes += [zeros_of(kind) for kind in kinds]
@@ -210,7 +210,7 @@ class Loop:
         return again
 
     def _compare_returned(self, left: Left) -> bool:
-        if not (isinstance(left.code, Array) or left.code == RETURNED) or left.value is None:
+        if not left.returns:
             return False
         found, structure = flatten(left.value)
         refuse_poison([left.value], "return")
@@ -263,4 +263,4 @@ class Loop:
             return Left(FELL, names, broken=broken)
         kinds, structure = self.returns
         value = tree.unflatten(structure, [Array(next(at), kind.weak) for kind in kinds])
-        return Left(without_break(code), names, value, broken)
+        return Left(without_break(code), names, value, broken, returns=True)

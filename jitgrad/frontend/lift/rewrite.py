@@ -60,9 +60,12 @@ class _Function:
         ast.copy_location(new, definition)
         return ast.fix_missing_locations(new)
 
-    # --- statements. `names`: those of the block function that the statements are in; None: the function itself
+    # --- statements. `names`: those of the block function that the statements are in; None: the function itself.
+    #     `follow`: the function with which the block goes on at its end, if it does not end there
 
-    def block(self, statements: Sequence[ast.stmt], names: list[str] | None) -> list[ast.stmt]:
+    def block(
+        self, statements: Sequence[ast.stmt], names: list[str] | None, follow: ast.FunctionDef | None = None
+    ) -> list[ast.stmt]:
         """The statements, rewritten."""
         new: list[ast.stmt] = []
         for k, statement in enumerate(statements):
@@ -71,21 +74,25 @@ class _Function:
                 leaves = jumps([statement])
                 if isinstance(statement, ast.If):
                     if leaves:
-                        return new + self._branch_out(statement, rest, names)
+                        return new + self._branch_out(statement, rest, names, follow)
                     new += self._branch(statement)
                     continue
                 new += self._loop(statement)
                 if "return" in leaves:
-                    return new + self._after_loop(statement, rest, names)
+                    return new + self._after_loop(statement, rest, names, follow)
                 if statement.orelse:
-                    new += self._loop_else(statement, rest, names)
+                    new += self._loop_else(statement, rest, names, follow)
                     if jumps(statement.orelse):
                         return new
                 continue
             new += self._plain(statement, names)
             if isinstance(statement, (ast.Return, ast.Break, ast.Continue, ast.Raise)):
                 return new
-        if names is not None:
+        if follow is not None:
+            takes = self._texts([argument.arg for argument in follow.args.args])
+            end = self._call("go_on", self._load(follow.name), takes, self._locals())
+            new.append(self._at(ast.Return(end), statements[-1] if statements else follow))
+        elif names is not None:
             new.append(self._at(ast.Return(self._call("fell", self._locals())), statements[-1] if statements else None))
         return new
 
@@ -116,13 +123,14 @@ class _Function:
         raises = ast.Constant(contains([*statement.body, *statement.orelse], (ast.Raise,)))
         return self._call("branch", test, *self._pair(then, otherwise), *self._state(names), raises)
 
-    def _branch_out(self, statement: ast.If, rest: list[ast.stmt], names: list[str] | None) -> list[ast.stmt]:
+    def _branch_out(
+        self, statement: ast.If, rest: list[ast.stmt], names: list[str] | None, follow: ast.FunctionDef | None
+    ) -> list[ast.stmt]:
         """A branch that may leave the block: what follows it goes into its sides."""
         inner = self._names([*statement.body, *statement.orelse, *rest], names)
         new: list[ast.stmt] = []
-        follow = None
         if rest:
-            follow = self._function("rest", inner, self.block(rest, inner), rest[0])
+            follow = self._function("rest", inner, self.block(rest, inner, follow), rest[0])
             new.append(follow)
         sides = [self._side(side, inner, statement, follow) for side in (statement.body, statement.orelse)]
         call = self._branch_call(statement, sides[0], sides[1], inner)
@@ -133,11 +141,7 @@ class _Function:
     def _side(
         self, body: list[ast.stmt], names: list[str], at: ast.stmt, follow: ast.FunctionDef | None = None
     ) -> ast.FunctionDef:
-        statements = self.block(body, names)
-        if follow is not None and isinstance(statements[-1], ast.Return) and _is_fell(statements[-1]):
-            further = self._call("go_on", self._load(follow.name), self._texts(names), self._locals())
-            statements[-1] = self._at(ast.Return(further), at)
-        return self._function("side", names, statements, body[0] if body else at)
+        return self._function("side", names, self.block(body, names, follow), body[0] if body else at)
 
     def _loop(self, statement: ast.For | ast.While) -> list[ast.stmt]:
         self.loops += 1
@@ -161,26 +165,28 @@ class _Function:
         keep = self._at(ast.Assign([self._store(self.result)], call), statement)
         return [*made, keep, *self._rebind(self._load(self.result), bound, statement)]
 
-    def _after_loop(self, statement: ast.For | ast.While, rest: list[ast.stmt], names: list[str] | None) -> list[ast.stmt]:
+    def _after_loop(
+        self, statement: ast.For | ast.While, rest: list[ast.stmt], names: list[str] | None, after: ast.FunctionDef | None
+    ) -> list[ast.stmt]:
         """What follows a loop that may return."""
         result = self.result
         inner = self._names([*statement.orelse, *rest], names)
-        body = self._after_else(statement, rest, inner, result)
+        body = self._after_else(statement, rest, inner, result, after)
         follow = self._function("rest", inner, body, statement)
         call = self._call("after", self._load(result), self._load(follow.name), *self._state(inner))
         if names is None:
             call = self._call("done", call)
         return [follow, self._at(ast.Return(call), statement)]
 
-    def _after_else(self, statement, rest: list[ast.stmt], inner: list[str], result: str) -> list[ast.stmt]:
+    def _after_else(self, statement, rest: list[ast.stmt], inner: list[str], result: str, after) -> list[ast.stmt]:
         if not statement.orelse:
-            return self.block(rest, inner)
-        return self.block([self._else_branch(statement, result), *rest], inner)
+            return self.block(rest, inner, after)
+        return self.block([self._else_branch(statement, result), *rest], inner, after)
 
-    def _loop_else(self, statement, rest: list[ast.stmt], names: list[str] | None) -> list[ast.stmt]:
+    def _loop_else(self, statement, rest: list[ast.stmt], names: list[str] | None, follow) -> list[ast.stmt]:
         branch = self._else_branch(statement, self.result)
         if jumps(statement.orelse):
-            return self._branch_out(branch, rest, names)
+            return self._branch_out(branch, rest, names, follow)
         return self._branch(branch)
 
     def _else_branch(self, statement, result: str) -> ast.If:
@@ -393,13 +399,6 @@ class _Calls(_Expressions):
 
     def visit_FunctionDef(self, node):
         return self.function._plain(node, None)
-
-
-def _is_fell(statement: ast.Return) -> bool:
-    call = statement.value
-    return isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "fell" and (
-        isinstance(call.func.value, ast.Name) and call.func.value.id == HELPER
-    )  # fmt: skip
 
 
 def _lambda(body: ast.expr) -> ast.expr:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -81,7 +82,7 @@ def _attempt(roll: Callable[[], Left]) -> Left | None:
 
 
 def _finished(left: Left, given: dict) -> Left:
-    return Left(left.code, {**given, **left.names}, left.value, left.broken)
+    return replace(left, names={**given, **left.names})
 
 
 def _plain_loop(items, step: Callable, names: Sequence[str], given: dict) -> Left:
@@ -99,7 +100,7 @@ def _plain_loop(items, step: Callable, names: Sequence[str], given: dict) -> Lef
         if left.code == BROKE:
             return Left(FELL, now, broken=True)
         if left.code == RETURNED:
-            return Left(RETURNED, now, left.value)
+            return replace(left, names=now)
 
 
 def _updated(now: dict, names: Sequence[str], left: Left) -> dict:
@@ -112,7 +113,7 @@ def _go_on_staged(left: Left, now: dict, go_on: Callable[[dict], Left], names: S
     """An unrolled loop that traced values may end: the further steps are on one side of a branch."""
 
     def leave(*held) -> Left:
-        return Left(left.code, dict(zip(names, held, strict=True)), left.value)
+        return replace(left, names=dict(zip(names, held, strict=True)))
 
     def stay(*held) -> Left:
         return go_on({**now, **dict(zip(names, held, strict=True))})
@@ -143,7 +144,7 @@ def repeat(test: Callable, step: Callable, names: Sequence[str], given: dict, is
         if left.code == BROKE:
             return Left(FELL, now, broken=True)
         if left.code == RETURNED:
-            return Left(RETURNED, now, left.value)
+            return replace(left, names=now)
     if not is_plain:
         raise _not_rolled("its body does more than compute")
     with pure():
@@ -163,7 +164,7 @@ def after(left: Left, rest: Callable, names: Sequence[str], given: dict) -> Left
     if not isinstance(left.code, Array):
         return left if left.code == RETURNED else rest(*taken(names, held))
     has_returned = is_code(left.code, RETURNED)
-    return branch(has_returned, lambda *v: Left(RETURNED, dict(zip(names, v, strict=True)), left.value), rest, names, held)
+    return branch(has_returned, lambda *v: returned(left.value, dict(zip(names, v, strict=True))), rest, names, held)
 
 
 # --- other statements
