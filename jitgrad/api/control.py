@@ -15,7 +15,7 @@ from ..errors import UsageTypeError, UsageValueError
 from ..frontend.array import Array
 from ..frontend.convert import as_array
 from ..frontend.lift import lifted, stage
-from ..frontend.lift.context import pure
+from ..frontend.lift.context import demanded
 from ..frontend.lift.iterables import Lane, lane_of, traced_range
 from ..frontend.trace import current
 from ..numpy import zeros
@@ -95,7 +95,7 @@ def _rolled(items, step: Callable, init) -> Any:
         return init
     lane = lane_of(items)
     assert lane is not None
-    with pure():
+    with demanded():
         loop = stage.Loop(("val",), [init], {"val": init})
         return loop.over(lane, lambda i, val: stage.fell({"val": step(i, val)})).names["val"]
 
@@ -126,7 +126,7 @@ def scan(f: Callable, init, xs=None, length: int | None = None, reverse: bool = 
 
     if count == 0 or current() is None:
         return _plain_scan(function, init, item, count, reverse)
-    with pure():
+    with demanded():
         _, sample = function(init, item(0))  # of no use but for the shapes of y
     samples, results = tree.flatten(sample)
     arrays = [_room(count, sample) for sample in samples]

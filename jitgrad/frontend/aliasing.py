@@ -132,6 +132,11 @@ def _written(whole: Node, path: Path, value: Node) -> Node | None:
     return None
 
 
+def is_part(handle: Handle) -> bool:
+    """Whether a 0-d array is a part of an array (x[0, ...]), not a number."""
+    return isinstance(handle.memory, Memory) and bool(handle.memory.node.aval.shape)
+
+
 def check_unshared(handle: Handle) -> None:
     """Refuses an in-place operation that would be seen through arrays of which it is not known how."""
     memory = handle.memory

@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import UsageOverflowError, UsageTypeError, UsageValueError
 from ..ir.aval import aval_of
 from ..ir.node import Node, call, full
-from .aliasing import check_unshared, rebind
+from .aliasing import check_unshared, is_part, rebind
 from .convert import (
     WEAK,
     as_array,
@@ -78,7 +78,7 @@ def operate_in_place(ufunc: np.ufunc, x: Handle, y):
     0-d values are taken for NumPy's scalars, which are immutable, unless they are views.
     """
     check_unshared(x)
-    if not x.node.aval.shape and x.memory is None:
+    if not x.node.aval.shape and not is_part(x):
         return operate(ufunc, x, y)
     (result,) = call_elementwise(ufunc, (x, y))
     store(x, result, ufunc)

@@ -14,7 +14,7 @@ from ..aliasing import rebind
 from ..array import Array
 from ..convert import as_array
 from ..loops import truth
-from .context import Impure, pure
+from .context import Impure, pure, refusal
 from .iterables import INT64
 from .left import Left, returned, taken
 from .values import (
@@ -68,7 +68,7 @@ def _staged_branch(test: Array, then: Callable, otherwise: Callable, names: Sequ
         try:
             decided = bool(test)
         except UsageTypeError:
-            raise refused from None
+            raise refusal(refused) from None
     else:
         decided = bool(test)
     return (then if decided else otherwise)(*held)

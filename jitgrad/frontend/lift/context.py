@@ -24,6 +24,21 @@ def pure() -> Iterator[None]:
         facts["pure"] -= 1
 
 
+@contextmanager
+def demanded() -> Iterator[None]:
+    """Side effects inside are refused for good: there is no other way than to compute."""
+    try:
+        with pure():
+            yield
+    except Impure as error:
+        raise refusal(error) from None
+
+
+def refusal(error: Impure) -> Limitation:
+    """The error for the user; inside of a loop that is only tried, or a branch, that one hears of it."""
+    return error if is_pure() else Limitation(error.what, error.todo, error.where)
+
+
 def is_pure() -> bool:
     return bool(scope().facts.get("pure", 0))
 

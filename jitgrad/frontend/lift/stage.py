@@ -15,7 +15,7 @@ from ...ir.node import constant, constant_value
 from ..array import Array
 from ..convert import as_array, contains_traced
 from .branching import any_of, both, branch, compared, either, is_traced, negated, truth_of
-from .context import pure, side_effect
+from .context import demanded, pure, side_effect
 from .functions import call, maker, provide
 from .iterables import INT64, Lane, lane_of
 from .left import (
@@ -52,7 +52,7 @@ def each(items, step: Callable, names: Sequence[str], given: dict, is_plain: boo
     if lane is not None and isinstance(lane.length, Array):
         if not is_plain:
             raise _not_rolled("its body does more than compute")
-        with pure():
+        with demanded():
             return _finished(Loop(names, held, given).over(lane, step), given)
     if lane is not None and is_plain and lane.length > FEWEST and (isinstance(items, (Array, Lane)) or _any_traced(held)):
         rolled = _attempt(lambda: Loop(names, held, given).over(lane, step))
@@ -147,7 +147,7 @@ def repeat(test: Callable, step: Callable, names: Sequence[str], given: dict, is
             return replace(left, names=now)
     if not is_plain:
         raise _not_rolled("its body does more than compute")
-    with pure():
+    with demanded():
         return _finished(Loop(names, taken(names, now), now).until(test, step), now)
 
 
