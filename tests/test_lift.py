@@ -6,6 +6,7 @@ import copy
 import linecache
 import math
 import traceback
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -415,3 +416,17 @@ def test_scans(reverse):
     added = jit(lambda x: jitgrad.associative_scan(np.add, x, reverse=reverse, axis=1))(x)
     expected = np.flip(np.cumsum(np.flip(x, 1), 1), 1) if reverse else np.cumsum(x, 1)
     np.testing.assert_allclose(added, expected, rtol=1e-12)
+
+
+def test_the_examples_run(capsys):
+    import importlib.util
+
+    path = Path(__file__).resolve().parents[1] / "examples" / "loops.py"
+    specification = importlib.util.spec_from_file_location("loops_example", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    module.main()
+    printed = capsys.readouterr().out
+    assert "[0.109 0.16  0.729]" in printed and "cells on the shortest path: 23" in printed
+    _, miss = module.steer()
+    assert miss < 1e-10

@@ -21,6 +21,7 @@ from ..convert import contains_traced
 from ..reads import instructions_of, note_original
 from ..registry import creation_of
 from .context import is_pure, side_effect
+from .names import defined
 from .numbers import BUILTINS, math_function
 from .rewrite import HELPER, PREFIX, rewritten
 from .source import definition_of, is_plain
@@ -109,7 +110,7 @@ def _compiled(definition, free: list[str], code: CodeType) -> CodeType | None:
     name = definition.name if isinstance(definition, ast.FunctionDef) else "<lambda>"
     inner = definition if isinstance(definition, ast.FunctionDef) else ast.Expr(definition)
     arguments = ast.arguments([], [ast.arg(one) for one in free], None, [], [], None, [])
-    outer = ast.FunctionDef(PREFIX + "factory", arguments, [inner], [], None, None)
+    outer = defined(PREFIX + "factory", arguments, [inner])
     ast.copy_location(outer, definition)
     module = ast.fix_missing_locations(ast.Module([outer], []))
     flags = code.co_flags & _FUTURE

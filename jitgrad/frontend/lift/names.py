@@ -93,6 +93,14 @@ class Names(ast.NodeVisitor):
     visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension
 
 
+def defined(name: str, arguments: ast.arguments, body: list[ast.stmt]) -> ast.FunctionDef:
+    """`def name(arguments): body`, without decorators."""
+    made = ast.FunctionDef(name, arguments, body, [], None, None)
+    if "type_params" in ast.FunctionDef._fields:  # Python 3.12 and later
+        vars(made)["type_params"] = []
+    return made
+
+
 def argument_names(arguments: ast.arguments) -> list[str]:
     found = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
     return found + [a.arg for a in (arguments.vararg, arguments.kwarg) if a is not None]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from .names import Names, argument_names, contains, jumps, root_of
+from .names import Names, argument_names, contains, defined, jumps, root_of
 
 HELPER = "__jitgrad_stage"
 PREFIX = "__jitgrad_"
@@ -56,7 +56,7 @@ class _Function:
             new: ast.FunctionDef | ast.Lambda = ast.Lambda(empty, self.expression(definition.body))
         else:
             body = self.block(definition.body, None) or [ast.Pass()]
-            new = ast.FunctionDef(definition.name, empty, body, [], None, None)
+            new = defined(definition.name, empty, body)
         ast.copy_location(new, definition)
         return ast.fix_missing_locations(new)
 
@@ -263,7 +263,7 @@ class _Function:
         parameters = [ast.arg(name) for name in ([item] if item else []) + names]
         unbind = self._unbound(names)
         arguments = ast.arguments([], parameters, None, [], [], None, [])
-        new = ast.FunctionDef(self._fresh(stem), arguments, [*unbind, *body], [], None, None)
+        new = defined(self._fresh(stem), arguments, [*unbind, *body])
         for part in unbind:
             self._at(part, at)
         return self._at(new, at)
@@ -423,4 +423,4 @@ def _stores_attributes(nodes: Sequence[ast.AST]) -> bool:
 def _without_defaults(node: ast.FunctionDef) -> ast.FunctionDef:
     args = node.args
     bare = ast.arguments(args.posonlyargs, args.args, args.vararg, args.kwonlyargs, args.kw_defaults, args.kwarg, args.defaults)
-    return ast.copy_location(ast.FunctionDef(node.name, bare, node.body, [], None, None), node)
+    return ast.copy_location(defined(node.name, bare, node.body), node)
