@@ -66,10 +66,10 @@ def steer() -> tuple[np.ndarray, float]:
     """The velocity that leads to where a circular orbit is after two units of time, and by how much it still misses."""
     target = np.array([np.cos(2.0), np.sin(2.0)])
     miss = jit(value_and_grad(orbit_miss))
-    velocity = np.array([0.1, 0.9])
-    for _ in range(300):
+    velocity = np.array([0.0, 0.95])
+    for _ in range(1000):
         distance, slope = miss(velocity, target)
-        velocity = velocity - 0.05 * slope
+        velocity = velocity - 0.02 * slope
     return velocity, float(distance)
 
 
