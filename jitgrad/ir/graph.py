@@ -73,17 +73,25 @@ def scheduled(roots: Iterable[Node]) -> list[Node]:
     position = {node: k for k, node in enumerate(order)}
     waits: dict[Node, set[Node]] = {}  # for a node that overwrites: the others that read what it overwrites
     readers: dict[Node, list[Node]] = {}
+    through: dict[Node, set[Node]] = {}  # who reads a node, through views too
     for node in order:
         for operand in set(node.operands):
             readers.setdefault(operand, []).append(node)
+            through.setdefault(_under_views(operand), set()).add(node)
     for node in order:
         if node.primitive.overwrites is not None:
             for place in node.primitive.overwrites(**node.params):
                 if node.operands[place].aval.shape and not isinstance(node.operands[place].primitive.code, View):
-                    waits.setdefault(node, set()).update(readers[node.operands[place]])
+                    waits.setdefault(node, set()).update(through[node.operands[place]])
     if not any(others - {node} for node, others in waits.items()):
         return order
     return _ordered(order, position, readers, waits)
+
+
+def _under_views(node: Node) -> Node:
+    while isinstance(node.primitive.code, View):
+        node = node.operands[0]
+    return node
 
 
 def _ordered(order: list[Node], position: dict, readers: dict, waits: dict[Node, set[Node]]) -> list[Node]:

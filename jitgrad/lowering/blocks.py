@@ -53,6 +53,16 @@ def nbytes(node: Node) -> int:
     return max(1, node.aval.size) * node.dtype.itemsize
 
 
+@dataclass(frozen=True)
+class Wish:
+    """A result had better be written at `spot`, which is `offset` elements into `array`; `user` (if any) puts it there else."""
+
+    array: Node
+    spot: Spot
+    offset: int
+    user: Node | None
+
+
 @dataclass
 class Placed:
     """Where an array is, and whether it may be overwritten."""
@@ -102,7 +112,8 @@ class Block:
         self.operations: list[Operation] = []
         self.taken: list[tuple[int, int]] = []  # (offset, bytes) of the frame
         self.pending: dict[Node, None] = {}
-        self.wishes: dict[Node, tuple[Node, Spot]] = {}  # results, each with the carry whose place it will take
+        self.wishes: dict[Node, Wish] = {}  # of results that are not computed yet
+        self.granted: dict[Node, Wish] = {}
         self.done: set[Node] = set()
         self.order = scheduled(self.outputs)
         self.readers: dict[Node, set[Node | None]] = {}
@@ -155,6 +166,7 @@ class Block:
             self._ready(node)
             self._store(node)
         elif node.primitive.name == "put":
+            self._wish_in_place(node)
             self._ready(node)
             self._put(node)
         else:
@@ -303,8 +315,20 @@ class Block:
             self.operations.append(StorePart(target, places, Window(source, x.dtype, row, strides), adds))
         self.arrays[node] = Placed(spot, True)
 
+    def _wish_in_place(self, node: Node) -> None:
+        """Has a value that is only computed in order to be put in one piece of an array written there at once."""
+        x, value = node.operands
+        piece = _piece(x, value, node.params["starts"], node.params["steps"])
+        array = self.arrays.get(x)
+        if value in self.pending and piece is not None and array is not None and array.owned and self._reading(value) == {node}:
+            self.wishes[value] = Wish(x, array.spot.moved(piece * x.dtype.itemsize), piece, node)
+
     def _put(self, node: Node) -> None:
         x, value = node.operands
+        wish = self.granted.get(value)
+        if wish is not None and wish.user is node:
+            self.arrays[node] = self.arrays[x]
+            return
         source = self._apart_from(x, value)
         spot = self._taken_over(x, node)
         starts, steps = node.params["starts"], node.params["steps"]
@@ -395,20 +419,24 @@ class Block:
 
     def _wished(self, node: Node, output: Node, stand_ins: dict[Node, Node], steps: Sequence) -> Spot | None:
         """Where the result had better be written, if it may be: the place of a carry that nobody reads any more."""
-        wish = self.wishes.get(node)
+        wish = self.wishes.pop(node, None)
         if wish is None:
             return None
-        carry, spot = wish
-        for reader in self._reading(carry):
-            if reader is None or not (reader in self.done or reader in self.pending or isinstance(reader.primitive.code, View)):
+        for reader in self._reading(wish.array):
+            if reader is None or not (self._has_read(reader) or reader is wish.user):
                 return None
-        if any(self.arrays[other].spot == spot and other is not carry for other in stand_ins if other in self.arrays):
+        whole = self.arrays[wish.array].spot
+        if any(self.arrays[other].spot == whole and other is not wish.array for other in stand_ins if other in self.arrays):
             return None
-        read = stand_ins.get(carry)
-        if read is not None and not _writes_where_it_reads(steps, read, output):
+        read = stand_ins.get(wish.array)
+        if read is not None and not _writes_where_it_reads(steps, read, output, wish.offset):
             return None
-        del self.wishes[node]
-        return spot
+        self.granted[node] = wish
+        return wish.spot
+
+    def _has_read(self, reader: Node) -> bool:
+        """Whether `reader` has read, or will when what is pending is done."""
+        return reader in self.done or reader in self.pending or isinstance(reader.primitive.code, View)
 
     def _inputs_of(self, results: list[Node]) -> list[Node]:
         """The arrays and scalars that `results` are computed from, as far as they are there."""
@@ -431,27 +459,35 @@ class Block:
 _STORES = {"scatter_add", "scatter_set"}
 
 
-def _writes_where_it_reads(steps: Sequence, read: Node, written: Node) -> bool:
+def _piece(x: Node, value: Node, starts: Sequence[int], steps: Sequence[int]) -> int | None:
+    """Where a region begins that is one piece of x's memory, in elements; None where it is not one piece."""
+    if any(step != 1 for step in steps) or value.shape[1:] != x.shape[1:] or not x.shape:
+        return None
+    return starts[0] * contiguous_strides(x.shape)[0]
+
+
+def _writes_where_it_reads(steps: Sequence, read: Node, written: Node, offset: int) -> bool:
     """Whether `written` may lie where `read` does: whoever reads that does so before, or place by place as it is written."""
     is_written = False
     for step in steps:
         if read in step.touches:
             if is_written:
                 return False
-            if written in step.writes and not (isinstance(step, KernelStep) and _element_by_element(step, read, written)):
+            if written in step.writes and not (isinstance(step, KernelStep) and _place_by_place(step, read, written, offset)):
                 return False
         is_written |= written in step.writes
     return True
 
 
-def _element_by_element(step: KernelStep, read: Node, written: Node) -> bool:
+def _place_by_place(step: KernelStep, read: Node, written: Node, offset: int) -> bool:
+    """Whether the kernel reads of `read`, whose element `offset` is the first of `written`, only what it writes then."""
     binding, kernel = step.binding, step.kernel
 
-    def ways(node: Node) -> set[tuple]:
+    def ways(node: Node, shift: int) -> set[tuple]:
         slots = [k for k, buffer in enumerate(binding.buffers) if buffer is node]
-        return {(binding.offsets[k], binding.strides[k], kernel.arrays[k].indexed) for k in slots}
+        return {(binding.offsets[k] - shift, binding.strides[k], kernel.arrays[k].indexed) for k in slots}
 
-    at = {node: ways(node) for node in (read, written)}
+    at = {read: ways(read, offset), written: ways(written, 0)}
     stored = {binding.buffers[store.slot] for store in kernel.stores if not store.indices}
     return written in stored and len(at[read]) == 1 and at[read] == at[written] and not next(iter(at[read]))[2]
 

@@ -12,7 +12,7 @@ from ..ir.graph import Graph
 from ..ir.node import Node, constant_value
 from ..transforms.opened import origin_in
 from .access import view_base
-from .blocks import Block, Homes, Placed, Planner, Work, is_scalar, nbytes
+from .blocks import Block, Homes, Placed, Planner, Wish, Work, is_scalar, nbytes
 from .intervals import Intervals
 from .memory import Arena
 from .region import OPERAND, Carried, Choose, Copy, Fill, Operation, Push, Region, Repeat, Side, Spot
@@ -82,7 +82,7 @@ class ControlBlock(Block):
         if loop.test is not None:
             test, test_captured, asked = self._test(loop, arrays, inputs)
         block = ControlBlock(self.work, results, arrays, homes)
-        block.wishes = {results[k]: (inputs[k], spot) for k, spot in fixed.items() if results.count(results[k]) == 1}
+        block.wishes = {results[k]: Wish(inputs[k], spot, 0, None) for k, spot in fixed.items() if results.count(results[k]) == 1}
         block.run()
         block.return_carries(results, fixed, inputs)
         for k, inner in enumerate(inputs):

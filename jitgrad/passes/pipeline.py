@@ -15,6 +15,7 @@ from .products import expand_products
 from .scatters import chain_scatters
 from .short_axes import split_short_axes
 from .simplify import simplify
+from .stores import store_places
 from .units import drop_units
 from .views import lift_broadcasts, sink_views
 
@@ -29,6 +30,8 @@ def _optimize_body(graph: Graph) -> Graph:
     for name, run in PASSES:
         if name not in config.skip and name not in _OF_THE_WHOLE:
             graph = run(graph)
+            if name == "simplify" and "store_places" not in config.skip:
+                graph = simplify(store_places(graph))
     return graph
 
 
