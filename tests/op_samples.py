@@ -13,7 +13,7 @@ from jitgrad.ir.primitive import PRIMITIVES, Control, Leaf, Primitive, Scalar, S
 from jitgrad.ir.verify import verify
 
 DTYPES = {"f": ("f8", "f4", "f2"), "i": ("i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1"), "b": ("?",)}
-MADE_BY_LOWERING = {"copy"}  # after all derivatives are taken
+MADE_BY_LOWERING = {"copy", "into"}  # after all derivatives are taken
 OF_PROGRAMS = (Leaf, Control, Structure)  # control flow: see test_control.py
 NAMES = sorted(n for n, p in PRIMITIVES.items() if not isinstance(p.code, OF_PROGRAMS) and n not in MADE_BY_LOWERING)
 ELEMENTWISE = [name for name in NAMES if isinstance(PRIMITIVES[name].code, Scalar)]

@@ -15,8 +15,9 @@ from typing import Self
 from ..ir.aval import StackAval
 from ..ir.body import exchanged, is_constant
 from ..ir.graph import Graph, scheduled
-from ..ir.node import INPUT, Node, constant_value, fresh_input
+from ..ir.node import INPUT, Node, apply, constant_value, fresh_input
 from ..ir.primitive import Control, Gather, Scalar, Structure, View
+from ..ops.stores import INTO
 from .access import Accesses, contiguous_strides, view_base
 from .intervals import Intervals
 from .memory import Arena
@@ -55,11 +56,10 @@ def nbytes(node: Node) -> int:
 
 @dataclass(frozen=True)
 class Wish:
-    """A result had better be written at `spot`, which is `offset` elements into `array`; `user` (if any) puts it there else."""
+    """A result had better be written at `spot`, where `array` is, all of it or the region that `user` puts it into."""
 
     array: Node
     spot: Spot
-    offset: int
     user: Node | None
 
 
@@ -316,12 +316,11 @@ class Block:
         self.arrays[node] = Placed(spot, True)
 
     def _wish_in_place(self, node: Node) -> None:
-        """Has a value that is only computed in order to be put in one piece of an array written there at once."""
+        """Has a value that is only computed in order to be put into an array written there at once."""
         x, value = node.operands
-        piece = _piece(x, value, node.params["starts"], node.params["steps"])
         array = self.arrays.get(x)
-        if value in self.pending and piece is not None and array is not None and array.owned and self._reading(value) == {node}:
-            self.wishes[value] = Wish(x, array.spot.moved(piece * x.dtype.itemsize), piece, node)
+        if value in self.pending and array is not None and array.owned and self._reading(value) == {node}:
+            self.wishes[value] = Wish(x, array.spot, node)
 
     def _put(self, node: Node) -> None:
         x, value = node.operands
@@ -397,8 +396,17 @@ class Block:
             return
         inputs = self._inputs_of(results)
         stand_ins = {node: fresh_input(node.aval) for node in inputs}
-        graph = Graph(tuple(stand_ins.values()), tuple(exchanged(results, dict(stand_ins))))
-        steps, buffers, scratch, arena, arena_slot, written = self.work.planner(graph)
+        made = exchanged(results, dict(stand_ins))
+        wishes = {k: wish for k, node in enumerate(results) if (wish := self.wishes.pop(node, None))}
+        while True:  # without the wishes that turn out not to be possible
+            outputs = [_into(wishes[k].user, node) if k in wishes else node for k, node in enumerate(made)]
+            plan = self.work.planner(Graph(tuple(stand_ins.values()), tuple(outputs)))
+            refused = [k for k, wish in wishes.items() if not self._may_grant(wish, plan[-1][k], stand_ins, plan[0])]
+            if not refused:
+                break
+            del wishes[refused[0]]
+        steps, buffers, scratch, arena, arena_slot, _ = plan
+        self.granted.update((results[k], wish) for k, wish in wishes.items())
         spots = []
         for node in inputs:
             if node in self.arrays:
@@ -406,33 +414,25 @@ class Block:
             else:
                 spots.append(self.allocate(8))
                 self.operations.append(Keep(spots[-1], node))
-        outputs = []
-        for node, output in zip(results, written, strict=True):
-            outputs.append(self._wished(node, output, stand_ins, steps) or self.allocate(nbytes(node)))
-        spots += [*outputs, self.allocate(max(1, arena)), self.allocate(1)]
+        places = [wishes[k].spot if k in wishes else self.allocate(nbytes(node)) for k, node in enumerate(results)]
+        spots += [*places, self.allocate(max(1, arena)), self.allocate(1)]
         self.operations.append(Segment(steps, buffers, scratch, arena_slot, spots))
-        for node, spot in zip(results, outputs, strict=True):
+        for node, spot in zip(results, places, strict=True):
             if is_scalar(node):
                 self.operations.append(Load(node, spot))
             else:
                 self.arrays[node] = Placed(spot, True)
 
-    def _wished(self, node: Node, output: Node, stand_ins: dict[Node, Node], steps: Sequence) -> Spot | None:
-        """Where the result had better be written, if it may be: the place of a carry that nobody reads any more."""
-        wish = self.wishes.pop(node, None)
-        if wish is None:
-            return None
+    def _may_grant(self, wish: Wish, output: Node, stand_ins: dict[Node, Node], steps: Sequence) -> bool:
+        """Whether a result may be written where it had better be: nobody reads any more what is there."""
         for reader in self._reading(wish.array):
             if reader is None or not (self._has_read(reader) or reader is wish.user):
-                return None
-        whole = self.arrays[wish.array].spot
-        if any(self.arrays[other].spot == whole and other is not wish.array for other in stand_ins if other in self.arrays):
-            return None
+                return False
+        inputs = [(node, self.arrays[node].spot) for node in stand_ins if node in self.arrays]
+        if any(spot == wish.spot and node is not wish.array for node, spot in inputs):
+            return False
         read = stand_ins.get(wish.array)
-        if read is not None and not _writes_where_it_reads(steps, read, output, wish.offset):
-            return None
-        self.granted[node] = wish
-        return wish.spot
+        return read is None or _writes_where_it_reads(steps, read, output)
 
     def _has_read(self, reader: Node) -> bool:
         """Whether `reader` has read, or will when what is pending is done."""
@@ -459,35 +459,35 @@ class Block:
 _STORES = {"scatter_add", "scatter_set"}
 
 
-def _piece(x: Node, value: Node, starts: Sequence[int], steps: Sequence[int]) -> int | None:
-    """Where a region begins that is one piece of x's memory, in elements; None where it is not one piece."""
-    if any(step != 1 for step in steps) or value.shape[1:] != x.shape[1:] or not x.shape:
-        return None
-    return starts[0] * contiguous_strides(x.shape)[0]
+def _into(user: Node | None, value: Node) -> Node:
+    """`value`, stored into the region that the put `user` stores it into."""
+    if user is None:
+        return value
+    return apply(INTO, value, shape=user.shape, starts=user.params["starts"], steps=user.params["steps"])
 
 
-def _writes_where_it_reads(steps: Sequence, read: Node, written: Node, offset: int) -> bool:
+def _writes_where_it_reads(steps: Sequence, read: Node, written: Node) -> bool:
     """Whether `written` may lie where `read` does: whoever reads that does so before, or place by place as it is written."""
     is_written = False
     for step in steps:
         if read in step.touches:
             if is_written:
                 return False
-            if written in step.writes and not (isinstance(step, KernelStep) and _place_by_place(step, read, written, offset)):
+            if written in step.writes and not (isinstance(step, KernelStep) and _place_by_place(step, read, written)):
                 return False
         is_written |= written in step.writes
     return True
 
 
-def _place_by_place(step: KernelStep, read: Node, written: Node, offset: int) -> bool:
-    """Whether the kernel reads of `read`, whose element `offset` is the first of `written`, only what it writes then."""
+def _place_by_place(step: KernelStep, read: Node, written: Node) -> bool:
+    """Whether the kernel reads of `read` only what it writes then, where `written` lies at the same place."""
     binding, kernel = step.binding, step.kernel
 
-    def ways(node: Node, shift: int) -> set[tuple]:
+    def ways(node: Node) -> set[tuple]:
         slots = [k for k, buffer in enumerate(binding.buffers) if buffer is node]
-        return {(binding.offsets[k] - shift, binding.strides[k], kernel.arrays[k].indexed) for k in slots}
+        return {(binding.offsets[k], binding.strides[k], kernel.arrays[k].indexed) for k in slots}
 
-    at = {read: ways(read, offset), written: ways(written, 0)}
+    at = {read: ways(read), written: ways(written)}
     stored = {binding.buffers[store.slot] for store in kernel.stores if not store.indices}
     return written in stored and len(at[read]) == 1 and at[read] == at[written] and not next(iter(at[read]))[2]
 

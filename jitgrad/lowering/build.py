@@ -10,6 +10,7 @@ import numpy as np
 from ..config import config
 from ..ir.node import CONSTANT, Node
 from ..ir.primitive import Gather, Index, View
+from ..ops.stores import INTO
 from .access import Access, Accesses, contiguous_strides, view_base
 from .fuse import Fusion, Home, is_elementwise
 from .kernel import ABSENT, STRIDED, UNIT, Array, Binding, Fold, Instruction, Kernel, Store
@@ -286,7 +287,7 @@ def _mergeable(draft: _Draft, outer: int, inner: int) -> bool:
 
 def covers_whole(place: Node) -> bool:
     """Whether the pieces of a place cover all of it, so that nothing need be filled with zeros before."""
-    return sum(operand.aval.size for operand in place.operands) == place.aval.size
+    return place.primitive is INTO or sum(operand.aval.size for operand in place.operands) == place.aval.size
 
 
 def combining_kernel(op: str, parts: list[Node], results: list[Node]) -> tuple[Kernel, Binding]:

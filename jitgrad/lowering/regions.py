@@ -82,7 +82,8 @@ class ControlBlock(Block):
         if loop.test is not None:
             test, test_captured, asked = self._test(loop, arrays, inputs)
         block = ControlBlock(self.work, results, arrays, homes)
-        block.wishes = {results[k]: Wish(inputs[k], spot, 0, None) for k, spot in fixed.items() if results.count(results[k]) == 1}
+        once = [k for k in fixed if results.count(results[k]) == 1]
+        block.wishes = {results[k]: Wish(inputs[k], fixed[k], None) for k in once}
         block.run()
         block.return_carries(results, fixed, inputs)
         for k, inner in enumerate(inputs):

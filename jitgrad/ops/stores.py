@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import InternalError
 from ..ir.aval import Aval, aval_of
 from ..ir.node import Node, apply, call, full
-from ..ir.primitive import Library, Primitive, Samples
+from ..ir.primitive import Library, Place, Primitive, Samples
 from .comparison import select
 from .indexing import _gathered_shape, _indices, gather
 from .shape import _inside, _slices, broadcast, iota, reshape, strided_slice, zeros
@@ -135,6 +135,19 @@ PUT = Primitive(
     ),
     doc="x with v stored at starts + k * steps.",
     overwrites=lambda *, starts, steps: (0,),
+)
+
+
+def _into_reference(v, *, shape, starts, steps):
+    raise InternalError("into has no value of its own: it is what lowering makes of a put in place")
+
+
+INTO = Primitive(
+    "into",
+    reference=_into_reference,
+    aval=lambda v, *, shape, starts, steps: aval_of(shape, v.dtype),
+    code=Place(lambda avals, *, shape, starts, steps: [(starts, steps)]),
+    doc="v stored at starts + k * steps of memory that holds the rest already. Made by lowering.",
 )
 
 
