@@ -92,7 +92,7 @@ def _noise(node: Node, value: np.ndarray, operands: Sequence[np.ndarray], rng) -
 
 def _value(node: Node, values: dict[Node, np.ndarray]) -> np.ndarray:
     with np.errstate(all="ignore"):
-        return interpret._evaluate(node, [values[operand] for operand in node.operands])
+        return interpret.evaluate(node, [values[operand] for operand in node.operands])
 
 
 def noisy_run(graph: Graph, arrays: Sequence[np.ndarray], rng) -> list[np.ndarray]:

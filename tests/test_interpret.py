@@ -78,7 +78,7 @@ def test_values_are_freed_when_last_used(monkeypatch):
     node = x
     for _ in range(50):
         node = call("sin", node)
-    alive, most, real = weakref.WeakSet(), [0], interpret._evaluate
+    alive, most, real = weakref.WeakSet(), [0], interpret.evaluate
 
     class Tracked(np.ndarray):
         """An array that can be weakly referenced by hash of identity."""
@@ -92,7 +92,7 @@ def test_values_are_freed_when_last_used(monkeypatch):
         most[0] = max(most[0], len(alive))
         return result
 
-    monkeypatch.setattr(interpret, "_evaluate", watched)
+    monkeypatch.setattr(interpret, "evaluate", watched)
     run(Graph((x,), (node,)), [np.ones(10_000)])
     assert most[0] <= 3
 

@@ -90,6 +90,10 @@ def number(value, x: Node) -> Node:
     return full(value, x.aval)
 
 
+def part(x: Node, start: int) -> Node:
+    return call("slice", x, starts=(start,), counts=(3,), steps=(1,))
+
+
 def spread(x: Node, shape: tuple[int, ...], axes: tuple[int, ...]) -> Node:
     """A broadcast that no builder simplifies."""
     return call("broadcast", x, shape=shape, axes=axes)
@@ -143,6 +147,10 @@ CASES: dict[str, list[tuple[list[str], Callable[[], Node], Callable[[Node], Node
         (["reshape"], x64, lambda x: spread(call("reshape", x, shape=(1, 12, 1)), (1, 12, 1), (0, 1, 2))),
         (["broadcast"], x64, lambda x: spread(spread(x, (2, 12), (1,)), (5, 2, 12), (1, 2))),
     ],
+    "store_over_store": [
+        (["slice", "put"], x64, lambda x: ops.put(ops.put(x, part(x, 0), (2,), (1,)), part(x, 5), (2,), (1,))),
+    ],
+    "read_what_was_stored": [(["slice"], x64, lambda x: part(ops.put(x, part(x, 0), (2,), (1,)), 2))],
 }  # fmt: skip
 LISTED = [(rule, k) for rule, cases in CASES.items() for k in range(len(cases))]
 

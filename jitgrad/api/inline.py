@@ -19,7 +19,7 @@ from ..frontend.array import Array
 from ..frontend.calls import unwatched
 from ..frontend.convert import as_array, cast
 from ..frontend.lift import lifted
-from ..frontend.trace import capture, check_alive, end_inputs
+from ..frontend.trace import capture, check_alive, end_inputs, stand_for
 from ..ir.aval import Aval
 from ..ir.body import moved, up_to_date
 from ..ir.node import Node, constant, fresh_input, full
@@ -67,6 +67,8 @@ def freshened(values, own: bool, root: str, function: Callable) -> Fresh:
     leaves, structure = tree.flatten(values)
     actual = [_real_node(leaf, index, structure, root, function) for index, leaf in enumerate(leaves)]
     inputs = actual if own else [fresh_input(node.aval) for node in actual]
+    if not own:
+        stand_for(inputs, actual)
     arrays = [Array(node, _weak(leaf)) for node, leaf in zip(inputs, leaves, strict=True)]
     return Fresh(tree.unflatten(structure, arrays), structure, inputs, actual)
 

@@ -19,6 +19,7 @@ from ..ir.node import INPUT, Node, fresh_input, full
 from .array import Array
 from .calls import listening
 from .captures import Watcher
+from .decisions import Decision, all_hold
 from .guards import Guards
 from .trace import Captured, Trace, capture, check_alive, refuse_foreign, tracing
 
@@ -72,30 +73,37 @@ class Traced:
     """A function's graph: inputs are the arguments that are arrays, then the captured arrays of `guards`.
 
     `repeatable` is False for a function that changes what it reads: its next call may compute something else.
+    `decisions`: what the actual arguments decided (see `decisions`); then the last output says whether it still holds.
     """
 
     graph: Graph
     guards: Guards
     output: Output
     repeatable: bool
+    decisions: tuple[Decision, ...] = ()
 
 
-def trace_function(body: Callable, roots: Iterable, leaves: Sequence, structure) -> Traced:
+def trace_function(
+    body: Callable, roots: Iterable, leaves: Sequence, structure, arrays: Sequence[np.ndarray] | None = None
+) -> Traced:
     """The graph of `body(*args, **kwargs)`, where `leaves` and `structure` are those of (args, kwargs).
 
     Leaves that are an `Argument` become traced arrays, others are passed as they are. `roots` are looked into for what
-    the function closes over.
+    the function closes over. `arrays` are the actual values of the `Argument`s, which decide where Python asks.
     """
     with tracing() as trace:
         watcher = Watcher(trace)
         watcher.look_into(*roots)
         inputs = [fresh_input(leaf.aval) if isinstance(leaf, Argument) else None for leaf in leaves]
+        arguments = [node for node in inputs if node is not None]
+        trace.values.update(zip(arguments, arrays or (), strict=False))
         result = _run(body, watcher, inputs, leaves, structure)
         outputs, output = _read_result(result)
         del result
         outputs = up_to_date(outputs)
         check_alive(outputs)
-        return _finish(trace, watcher, [node for node in inputs if node is not None], outputs, output)
+        holds = all_hold(trace)
+        return _finish(trace, watcher, arguments, outputs if holds is None else [*outputs, holds], output)
 
 
 def _run(body: Callable, watcher: Watcher, inputs: Sequence, leaves: Sequence, structure):
@@ -147,7 +155,7 @@ def _finish(trace: Trace, watcher: Watcher, arguments: list, outputs: list, outp
     forget([node.operands for node in graph.nodes])
     arrays = tuple(_now_or_then(c, outside) for c in read)
     guards = Guards(watcher.watch, arrays, _exact(trace, watcher, outside))
-    return Traced(graph, guards, output, watcher.is_repeatable())
+    return Traced(graph, guards, output, watcher.is_repeatable(), tuple(trace.decisions.values()))
 
 
 def _is_uniform(array: np.ndarray) -> bool:

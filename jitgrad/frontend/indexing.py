@@ -17,6 +17,7 @@ from ..errors import Limitation, UsageIndexError, UsageTypeError
 from ..ir.node import Node, call
 from .aliasing import share, view_of
 from .convert import as_array, broadcast_shapes, cast, contains_traced, spread
+from .decisions import decided
 from .handle import Handle, array_of, check_scope
 from .trace import capture, read_values
 
@@ -229,7 +230,7 @@ def _traced_index(item: Handle) -> Handle:
 
 def _cut_of(item: slice, extent: int) -> Cut:
     for bound in (item.start, item.stop, item.step):
-        if isinstance(bound, Handle):
+        if isinstance(bound, Handle) and decided(bound.checked().node) is None:
             raise UsageTypeError(
                 "a slice bound is a traced value: the shape of the result would depend on it",
                 "For n elements from a traced place i on write x[i + np.arange(n)].",

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 from ..errors import UsageTypeError, user_location
+from ..ir.node import Node, call, full
+from .decisions import decided
 from .handle import Handle
 
 _BUFFER_STORE = re.compile(r"\]\s*(?:[-+*/%@&|^]|//|\*\*|<<|>>)?=(?!=)")
@@ -41,12 +45,16 @@ class Refusals(Handle):
         raise _refuse_number("float")
 
     def __int__(self):
+        if self.size == 1 and self.dtype.kind in "iub" and (value := decided(self.node)) is not None:
+            return value
         raise _refuse_number("int")
 
     def __complex__(self):
         raise _refuse_number("complex")
 
     def __index__(self):
+        if self.size == 1 and self.dtype.kind in "iub" and (value := decided(self.node)) is not None:
+            return value
         raise UsageTypeError(
             "a traced value cannot be used as a plain integer (a range bound, a shape, an axis, a slice bound)",
             "Pass it as a plain int from outside. To index, use x[i] or x[i + np.arange(n)]; to loop, np.where.",
@@ -56,6 +64,8 @@ class Refusals(Handle):
         if self.size > 1:
             what = "the truth value of an array with more than one element is ambiguous"
             raise UsageTypeError(what, "Use np.where(condition, a, b), or np.any / np.all.")
+        if self.size == 1 and (value := decided(self._as_truth())) is not None:
+            return bool(value)
         raise UsageTypeError(
             "the truth of a traced value is not known while the function is traced (if, while, and, or, not)",
             "Use np.where(condition, a, b), np.minimum/np.maximum, or & | ~ in place of and, or, not.",
@@ -73,7 +83,11 @@ class Refusals(Handle):
         raise UsageTypeError("elements of a traced array cannot be deleted", "Use np.delete(x, i) or slices.")
 
     def __contains__(self, value):
-        raise UsageTypeError("`in` needs the numbers of a traced array", "Use np.any(x == value) in np.where.")
+        return bool(np.any(self == value))
+
+    def _as_truth(self) -> Node:
+        node = self.checked().node
+        return node if node.dtype.kind == "b" else call("not_equal", node, full(0, node.aval))
 
     def __reduce_ex__(self, protocol):
         raise UsageTypeError("a traced value cannot be pickled", "Return it from the function, pickle the result.")

@@ -101,6 +101,9 @@ class Trace:
         self.watched: dict[int, tuple[np.ndarray, tuple]] = {}
         self.values_read = False  # the trace depends on elements of arrays, not only on shapes
         self.ended: set[Node] = set()  # inputs of inner derivatives that are done: nothing may depend on them
+        self.decisions: dict = {}  # by node; see `decisions`
+        self.stand_ins: dict[Node, Node] = {}  # inputs of inner derivatives, and what they stand for
+        self.values: dict = {}  # of nodes at the call that is traced, those that were asked for
         self._owners: set[int] = set()
         self._by_id: dict[int, Captured] = {}
 
@@ -229,6 +232,11 @@ def _running() -> Trace:
 def end_inputs(inputs: Iterable[Node]) -> None:
     """The function whose fresh inputs these are has returned: what still uses them has leaked out of it."""
     _running().ended.update(inputs)
+
+
+def stand_for(inputs: Iterable[Node], actual: Iterable[Node]) -> None:
+    """The fresh inputs of a derivative stand for these nodes."""
+    _running().stand_ins.update(zip(inputs, actual, strict=True))
 
 
 def check_alive(outputs: Iterable[Node]) -> None:

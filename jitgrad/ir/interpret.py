@@ -53,7 +53,7 @@ def _values(graph: Graph, arrays: Sequence) -> list:
         for node in graph.nodes:
             if node in values:
                 continue
-            values[node] = _evaluate(node, [values[operand] for operand in node.operands])
+            values[node] = evaluate(node, [values[operand] for operand in node.operands])
             if dying:
                 for operand in dying.get(node, ()):
                     del values[operand]
@@ -72,7 +72,8 @@ def _last_uses(graph: Graph) -> dict[Node, list[Node]]:
     return dying
 
 
-def _evaluate(node: Node, operands: list) -> Any:
+def evaluate(node: Node, operands: list) -> Any:
+    """The value of one node: an array, a tuple for one that has several results, or a stack as a linked list."""
     try:
         result = node.primitive.reference(*operands, **node.params)
         if isinstance(node.primitive.code, _STRUCTURED):

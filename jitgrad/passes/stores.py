@@ -36,7 +36,7 @@ def _region(node: Node, value: Node) -> tuple:
 
 
 @rule("put")
-def _put_over_put(node: Node) -> Node | None:
+def store_over_store(node: Node) -> Node | None:
     """put(put(x, v), w) at one region is put(x, w)."""
     inner, value = node.operands
     if inner.primitive.name == "put" and _region(inner, inner.operands[1]) == _region(node, value):
@@ -45,7 +45,7 @@ def _put_over_put(node: Node) -> Node | None:
 
 
 @rule("slice")
-def _slice_of_put(node: Node) -> Node | None:
+def read_what_was_stored(node: Node) -> Node | None:
     """What was put there is there."""
     (inner,) = node.operands
     if inner.primitive.name != "put":

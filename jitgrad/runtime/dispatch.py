@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FunctionType
 from typing import Any, Protocol
 
 from ..config import config, read_threads
 from ..errors import UsageTypeError, UsageValueError
 from ..frontend.function import Argument, trace_function
-from .program import TIERS, Program, plain_arguments
+from .program import MISMATCH, TIERS, Program, plain_arguments
 from .signature import Signature, Static, name_leaves, signature
 
 SIGNATURES = 128
@@ -19,6 +20,9 @@ SIGNATURES = 128
 
 VARIANTS = 4
 """Programs of one signature that differ in what was captured."""
+
+PATHS = 8
+"""Programs of one signature that differ in what the arguments decided (see `frontend.decisions`)."""
 
 
 class Source(Protocol):
@@ -41,7 +45,7 @@ class Dispatcher:
     go at once when the last user of the function lets go of it.
     """
 
-    __slots__ = ("tier", "threads", "static_argnums", "static_argnames", "last", "programs", "traces", "_lock")
+    __slots__ = ("tier", "threads", "static_argnums", "static_argnames", "last", "programs", "traces", "warned", "_lock")
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class Dispatcher:
         self.last: Program | None = None
         self.programs: dict[tuple, list[Program]] = {}
         self.traces = 0
+        self.warned = False
         self._lock = threading.Lock()
 
     def __call__(self, source: Source, args: tuple, kwargs: dict) -> Any:
@@ -68,31 +73,66 @@ class Dispatcher:
             if arrays is not None:
                 captured = program.guards.current()
                 if captured is not None and program.guards.shapes_hold():
-                    return program.run([*arrays, *captured] if captured else arrays)
-        program, arrays = self.find(source, args, kwargs)
+                    result = program.run([*arrays, *captured] if captured else arrays)
+                    if result is not MISMATCH:
+                        return result
+        key, call = self._signature(source, args, kwargs)
+        for program, arrays in self._candidates(key, call):
+            result = program.run(arrays)
+            if result is not MISMATCH:
+                self.last = program
+                return result
+        program, arrays = self._new(source, key, call, args, kwargs)
         return program.run(arrays)
 
     def find(self, source: Source, args: tuple, kwargs: dict) -> tuple[Program, list]:
         """The program for the call, traced if there is none yet, and the arrays to run it on."""
-        options = config.options()
+        key, call = self._signature(source, args, kwargs)
+        for program, arrays in self._candidates(key, call):
+            if not program.decisions or program.run(arrays) is not MISMATCH:
+                self.last = program
+                return program, arrays
+        return self._new(source, key, call, args, kwargs)
+
+    def _signature(self, source: Source, args: tuple, kwargs: dict) -> tuple[tuple, Signature]:
         marked_args, marked_kwargs = self._mark_static(source, args, kwargs)
         call = signature(marked_args, marked_kwargs, name_leaves(marked_args, marked_kwargs, source.parameters))
-        key = (options, *call.key)
-        for program in self.programs.get(key, ()):
+        return (config.options(), *call.key), call
+
+    def _candidates(self, key: tuple, call: Signature) -> Iterator[tuple[Program, list]]:
+        """The programs that the call's surroundings allow, with the arrays to run them on."""
+        for program in list(self.programs.get(key, ())):
             captured = program.guards.current()
             if captured is not None and program.guards.shapes_hold():
-                self.last = program
-                return program, [*call.arrays, *captured]
+                yield program, [*call.arrays, *captured]
+
+    def _new(self, source: Source, key: tuple, call: Signature, args: tuple, kwargs: dict) -> tuple[Program, list]:
+        """A program for the call, traced now, and the arrays to run it on."""
         check_arguments(source, args, kwargs)
         program = self._trace(source, call, plain_arguments(args, kwargs) if self._all_dynamic() else None)
-        if program.repeatable:
+        if program.repeatable and not self._has_all_paths(key, program, source):
             self._keep(key, program)
         return program, [*call.arrays, *program.guards.ready_arrays()]
+
+    def _has_all_paths(self, key: tuple, program: Program, source: Source) -> bool:
+        """Whether so many ways through the function are kept that another one is not: then it is traced at each such call."""
+        if not program.decisions or len(self.programs.get(key, ())) < PATHS:
+            return False
+        program.runner.tier = "interpret"
+        if not self.warned:
+            self.warned = True
+            first = program.decisions[0]
+            warnings.warn(
+                f"{source.name} takes another way for every new value (decided at {first.where}): from now on it is traced at "
+                "each call that none of the kept ways fits. Write the decision as np.where, or as an if or while statement.",
+                stacklevel=5,
+            )
+        return True
 
     def _trace(self, source: Source, call: Signature, plain: tuple | None) -> Program:
         options = config.options()
         objects = [leaf for leaf in call.leaves if not isinstance(leaf, Argument)]
-        traced = trace_function(source.body, [*source.roots(), *objects], call.leaves, call.structure)
+        traced = trace_function(source.body, [*source.roots(), *objects], call.leaves, call.structure, call.arrays)
         self.traces += 1
         tier = "interpret" if options.target == "numpy" else self.tier
         if not traced.repeatable and tier == "auto":
@@ -101,7 +141,8 @@ class Dispatcher:
 
     def _keep(self, key: tuple, program: Program) -> None:
         with self._lock:
-            self.programs[key] = [program, *self.programs.pop(key, ())[: VARIANTS - 1]]
+            most = PATHS if program.decisions else VARIANTS
+            self.programs[key] = [program, *self.programs.pop(key, ())[: most - 1]]
             while len(self.programs) > SIGNATURES:
                 del self.programs[next(iter(self.programs))]
             self.last = program

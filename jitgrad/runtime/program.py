@@ -120,7 +120,7 @@ class Program:
 
     __slots__ = (
         "guards", "runner", "output", "options", "plain", "scalars", "single", "repeatable",
-        "native", "structure", "read", "kinds", "unguarded", "direct", "settled",
+        "decisions", "native", "structure", "read", "kinds", "unguarded", "direct", "settled",
     )  # fmt: skip
 
     def __init__(
@@ -132,14 +132,16 @@ class Program:
         self.output: Output = traced.output
         self.options, self.plain = options, plain
         self.repeatable = traced.repeatable
-        self.scalars = tuple(k for k, node in enumerate(traced.graph.outputs) if node.aval.shape == ())
+        self.decisions = traced.decisions
+        given = traced.graph.outputs[:-1] if traced.decisions else traced.graph.outputs
+        self.scalars = tuple(k for k, node in enumerate(given) if node.aval.shape == ())
         self.single = traced.output.places == (0,) and traced.output.structure.is_leaf()
         self.native: Any = None
         self.structure, self.kinds = call.structure, call.kinds
         self.read: tree.Reader | None = None  # of the positional arguments
         self.unguarded = traced.guards.are_none()
         self.direct = self.single or is_flat_tuple(traced.output)
-        self.settled = call.kinds is None
+        self.settled = call.kinds is None or bool(traced.decisions)
 
     def fast(self, args: tuple, kwargs: dict) -> Any:
         """The result, by the native function alone; NotImplemented where the long way must be gone."""
@@ -162,6 +164,10 @@ class Program:
         if self.direct or result is NotImplemented:
             return result
         return self.output.build(result if len(self.runner.graph.outputs) > 1 else (result,))
+
+    def _decides_the_same(self, arrays: Sequence[np.ndarray]) -> bool:
+        graph = self.runner.graph
+        return bool(interpret.run(Graph(graph.inputs, graph.outputs[-1:]), arrays)[0])
 
     def _leaves(self, args: tuple, kwargs: dict) -> list | None:
         """The leaves of arguments in the containers that the program was made for; None for others."""
@@ -207,8 +213,19 @@ class Program:
         return arrays
 
     def run(self, arrays: Sequence[np.ndarray]) -> Any:
-        """The function's result; `arrays` are the arguments' and the captured ones."""
-        outputs = self.runner(arrays)
+        """The function's result; `arrays` are the arguments' and the captured ones. `MISMATCH` where these would have
+        decided otherwise."""
+        if self.decisions:
+            try:
+                outputs = self.runner(arrays)
+            except Exception:
+                if not self._decides_the_same(arrays):
+                    return MISMATCH  # an error on a way that is not gone is none
+                raise
+            if not outputs.pop():
+                return MISMATCH
+        else:
+            outputs = self.runner(arrays)
         if not self.settled:
             self._settle()
         if self.single:
@@ -217,6 +234,9 @@ class Program:
         for k in self.scalars:
             outputs[k] = outputs[k][()]
         return self.output.build(outputs)
+
+
+MISMATCH: Any = object()
 
 
 def is_flat_tuple(output: Output) -> bool:
