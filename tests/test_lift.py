@@ -5,6 +5,10 @@ from __future__ import annotations
 import copy
 import linecache
 import math
+import os
+import signal
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 
@@ -439,3 +443,39 @@ def test_the_examples_run(capsys):
     assert "[0.109 0.16  0.729]" in printed and "cells on the shortest path: 23" in printed
     _, miss = module.steer()
     assert miss < 1e-10
+
+
+STOPPED = """
+import os, signal, threading, time
+import numpy as np
+from jitgrad import grad, jit
+
+def f(x, n):
+    total = x
+    for i in range(n):
+        total = np.sin(total) * 0.9 + x * i
+    return total
+
+for function in (jit(lambda x, n: f(x, n.astype(int))), jit(lambda x, n: grad(f)(x, n.astype(int)))):
+    first = float(function(0.5, 5.0)), float(function(0.5, 6.0))
+    for _ in range(2):
+        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        try:
+            function(0.5, 1e8 if "grad" in str(function) else 1e11)
+        except KeyboardInterrupt:
+            print("stopped")
+        timer.join()
+    assert (float(function(0.5, 5.0)), float(function(0.5, 6.0))) == first
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGINT") or sys.platform == "win32", reason="signals of POSIX")
+def test_a_signal_stops_a_native_loop(tmp_path):
+    script = tmp_path / "stopped.py"
+    script.write_text(STOPPED)
+    root = str(Path(__file__).resolve().parents[1])
+    environment = {**os.environ, "PYTHONPATH": root}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["stopped"] * 4

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
-from ..backends.cpu.control import GROW, ControlCode, control_code
+from ..backends.cpu.control import GROW, POLL, ControlCode, control_code
 from ..backends.cpu.driver import DRIVER_SYMBOL, driver_source
 from ..backends.cpu.nest import Nest
 from ..backends.cpu.routines import native_source, native_symbol, scratch_bytes
@@ -125,7 +125,7 @@ def _compiled_control(control: ControlCode, observe: Observer | None) -> Compile
 
 def control_text(control: ControlCode) -> str:
     """LLVM IR of a loop or branch."""
-    functions = [GROW, control.text] if "@jg.grow" in control.text else [control.text]
+    functions = [text for name, text in (("@jg.grow", GROW), ("@jg.poll", POLL)) if name in control.text] + [control.text]
     return assemble(functions, set(control.declared), set(control.functions))
 
 

@@ -22,6 +22,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..backends.cpu.control import STOPPED
 from ..backends.cpu.driver import DRIVER_SYMBOL, driver_source
 from . import machine
 from .kept import compiled_text
@@ -386,6 +387,9 @@ freeit:
   br label %kept2
 kept2:
   %bad = icmp ne i64 %status, 0
+  %reason = and i64 %status, 255
+  %stopped = icmp eq i64 %reason, {STOPPED}
+  store i1 %stopped, ptr %raising
   store i64 %firstout, ptr %at
   store i64 0, ptr %k
   br i1 %bad, label %drop, label %number

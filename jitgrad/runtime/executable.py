@@ -13,6 +13,7 @@ from ..errors import InternalError
 from ..ir import interpret
 from ..lowering.memory import ALIGNMENT
 from ..lowering.plan import Plan
+from ..lowering.region import ControlStep
 from . import entry
 from .layout import Layout
 from .result_memory import empty, handler_capsule, is_large
@@ -56,9 +57,15 @@ class Executable:
         start = arena.ctypes.data
         start = -(-start // ALIGNMENT) * ALIGNMENT
         bases = self._slots(*addresses, start, start + self.plan.arena_bytes)
-        status = self._run(bases, self._program.ctypes.data)
+        stopped = None
+        try:
+            status = self._run(bases, self._program.ctypes.data)
+        except SystemError as error:  # a call that was stopped by a signal comes back with its exception set
+            status, stopped = 0, error.__cause__ or error
         if arena.size <= _KEPT_ARENA_BYTES:
             self._arenas.append(arena)
+        if stopped is not None:
+            raise stopped
         if status:
             self._raise(status, arrays)
         return outputs
@@ -92,6 +99,8 @@ class Executable:
 
     def _is_long(self) -> bool:
         """Whether a call takes long enough to let go of the GIL."""
+        if any(isinstance(step, ControlStep) for step in self.plan.steps):
+            return True
         return self.threads > 1 or sum(node.aval.size for step in self.plan.steps for node in step.touches) > _LONG_WORK
 
     def __del__(self, is_finalizing=sys.is_finalizing, free=entry.free_kept_arena):

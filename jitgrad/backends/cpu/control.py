@@ -48,6 +48,9 @@ from .nest import BAD_INDEX
 from .routines import native_symbol, routine_words
 
 NO_MEMORY = 3
+STOPPED = 4  # by a signal: an exception is set
+POLL_CYCLES = 100_000_000  # between two looks: some 30 ms
+FEW_STEPS, MANY_STEPS = 16, 1 << 16  # of loops that do much or little in each, after which the clock is looked at
 MOST_INLINED = 24  # calls of the mathematics library in one function up to which they are inlined
 DEAR = 8
 I64 = np.dtype(np.int64)
@@ -70,6 +73,32 @@ fine:
   store ptr %data, ptr %stack
   store i64 %new, ptr %sizep
   ret i64 0
+}}"""
+
+
+# Looks, some times a second, whether a signal has come that Python wants to answer (Ctrl-C): the exception is set then.
+POLL = f"""@jg.polled = internal global i64 0
+declare i64 @llvm.readcyclecounter()
+declare i32 @PyGILState_Ensure()
+declare void @PyGILState_Release(i32)
+declare i32 @PyErr_CheckSignals()
+define internal i64 @jg.poll() noinline {{
+  %now = call i64 @llvm.readcyclecounter()
+  %last = load atomic i64, ptr @jg.polled monotonic, align 8
+  %passed = sub i64 %now, %last
+  %soon = icmp ult i64 %passed, {POLL_CYCLES}
+  br i1 %soon, label %going, label %look
+look:
+  store atomic i64 %now, ptr @jg.polled monotonic, align 8
+  %state = call i32 @PyGILState_Ensure()
+  %signal = call i32 @PyErr_CheckSignals()
+  call void @PyGILState_Release(i32 %state)
+  %none = icmp eq i32 %signal, 0
+  br i1 %none, label %going, label %stopped
+going:
+  ret i64 0
+stopped:
+  ret i64 {STOPPED}
 }}"""
 
 
@@ -131,7 +160,8 @@ class _Writer(Emitter):
         self.line("ret i64 0")
         lines = [
             f"define i64 @{symbol}(ptr %bases, ptr %words) {{", "entry:", *self.slots, *self.head, *self.lines,
-            "bad:", f"  ret i64 {BAD_INDEX}", "nomemory:", f"  ret i64 {NO_MEMORY}", "}",
+            "bad:", f"  ret i64 {BAD_INDEX}", "nomemory:", f"  ret i64 {NO_MEMORY}",
+            "stopped:", f"  ret i64 {STOPPED}", "}",
         ]  # fmt: skip
         return ControlCode("\n".join(lines), symbol, frozenset(self.declared), frozenset(self.functions), tuple(self.words))
 
@@ -442,13 +472,26 @@ class _Writer(Emitter):
         for carried in one.carried:
             slot, dtype = slots[carried.part]
             self.line(f"store {llvm_type(dtype)} {self._value(carried.result).name}, ptr {slot}")
-        self.line(f"store i64 {self.raw(f'add nsw i64 {i}, 1')}, ptr {counter}")
+        following = self.raw(f"add nsw i64 {i}, 1")
+        self.line(f"store i64 {following}, ptr {counter}")
+        self._poll(following, FEW_STEPS if any(isinstance(o, Repeat | Segment) for o in every(one.body)) else MANY_STEPS)
         self.line(f"br label %{head}")
         self._begin(after)
         self.reserved = outer
         for carried in one.carried:
             self.parts[one.node, carried.part] = self.values[carried.input]
         self.parts[one.node, one.node.params["carries"]] = Value(i, I64)
+
+    def _poll(self, step: str, period: int) -> None:
+        """Every so many steps: stops if a signal has come."""
+        look, on = self._label("poll"), self._label("on")
+        due = self.raw(f"icmp eq i64 {self.raw(f'and i64 {step}, {period - 1}')}, 0")
+        weights = f"!prof !{{!\"branch_weights\", i32 1, i32 {period}}}"
+        self.line(f"br i1 {due}, label %{look}, label %{on}, {weights}")
+        self._begin(look)
+        status = self.raw("call i64 @jg.poll()")
+        self.line(f"br i1 {self.raw(f'icmp ne i64 {status}, 0')}, label %stopped, label %{on}")
+        self._begin(on)
 
     def _reserve(self, one: Repeat, trip: str) -> None:
         """Room for all that the loop pushes, where each step pushes once: no need to look each time."""
