@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from .api.function import Function, Jit
+from .backends.cpu.control import control_code
 from .backends.cpu.routines import native_symbol
 from .config import config
 from .errors import Limitation, UsageTypeError, UsageValueError
@@ -14,12 +15,12 @@ from .ir.node import interning
 from .ir.text import to_text
 from .lowering.describe import kernels_of, title
 from .lowering.plan import Plan, buffer_bytes
-from .lowering.region import Step
+from .lowering.region import ControlStep, Step, pushed_bytes
 from .lowering.steps import RoutineStep
 from .lowering.work import work_of
 from .passes.pipeline import pass_names
 from .runtime import machine
-from .runtime.compile import module_text, plan_graph
+from .runtime.compile import CONTROL, control_text, module_text, plan_graph
 from .runtime.observe import Observer
 from .runtime.program import INTERPRET_BELOW, Program, Runner, interpreted_calls
 from .runtime.signature import name_leaves, signature
@@ -209,11 +210,24 @@ def _memory(plan: Plan, threads: int) -> list[str]:
     """What a call allocates, all of it at once when it is at its peak, and what it is given."""
     given, made = (sum(buffer_bytes(node) for node in nodes) for nodes in (plan.graph.inputs, plan.graph.outputs))
     arena = plan.arena_bytes + threads * plan.private_bytes
+    saved, is_known = pushed_bytes(o for step in plan.steps if isinstance(step, ControlStep) for o in step.region.operations)
     private = f" ({plan.private_bytes:,} of them for each of {threads} threads)" if plan.private_bytes else ""
     return [
         f"arena for intermediates: {arena:,} bytes{private}",
-        f"peak memory of a call: {made + arena:,} bytes, outputs and arena; inputs: {given:,} bytes more",
+        *([f"saved by loops for their derivatives: {_amount(saved, is_known)}"] if plan.stacks else []),
+        f"peak memory of a call: {made + arena + saved:,} bytes, {_parts(plan, is_known)}; inputs: {given:,} bytes more",
     ]
+
+
+def _amount(saved: int, is_known: bool) -> str:
+    return f"{saved:,} bytes" if is_known else f"{saved:,} bytes a step of loops whose number of steps is found out at run time"
+
+
+def _parts(plan: Plan, is_known: bool) -> str:
+    """What the peak consists of."""
+    if not plan.stacks:
+        return "outputs and arena"
+    return "outputs, arena and what loops save" + ("" if is_known else " in one step")
 
 
 def _kept(plan: Plan) -> str:
@@ -259,14 +273,17 @@ def _stages(runner: Runner, stage: str) -> dict[str, str]:
 def _machine_code(plan: Plan, observe: Observer) -> None:
     """LLVM IR, and assembly, of the plan's kernels."""
     kernels = kernels_of(plan)
-    if not kernels:
+    modules = [module_text(kernels)] if kernels else []
+    controls = [step for step in plan.steps if isinstance(step, ControlStep)]
+    modules += [(control_text(control_code(step, CONTROL, config.fastmath)), [CONTROL]) for step in controls]
+    if not modules:
         observe("llvm", "no kernels\n")
         observe("asm", "no kernels\n")
         return
-    text, symbols = module_text(kernels)
-    observe("llvm", text)
+    observe("llvm", "\n".join(text for text, _ in modules))
     if observe.wants("asm"):
-        observe("asm", machine.compile_text(text, symbols, want_assembly=True).assembly or "")
+        assembly = [machine.compile_text(text, symbols, want_assembly=True).assembly or "" for text, symbols in modules]
+        observe("asm", "\n".join(assembly))
 
 
 def _changed_by(runner: Runner, name: str) -> Text:

@@ -17,7 +17,7 @@ import pytest
 from lift_programs import PROGRAMS
 
 import jitgrad
-from jitgrad import config, grad, jit, show, value_and_grad, vjp
+from jitgrad import config, explain, grad, jit, show, value_and_grad, vjp
 from jitgrad import tree as trees
 from jitgrad.errors import Limitation, UsageError, UsageTypeError, UsageValueError
 
@@ -479,3 +479,23 @@ def test_a_signal_stops_a_native_loop(tmp_path):
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["stopped"] * 4
+
+
+def test_explain_tells_what_loops_save():
+    def f(x):
+        total = 0.0
+        for t in range(len(x)):
+            total = np.tanh(total + x[t])
+        return total
+
+    text = str(explain(jit(grad(f)), np.ones(1000)))
+    assert "saved by loops for their derivatives: 8,000 bytes" in text
+    assert "outputs, arena and what loops save" in text
+    assert "jg.control" in str(show(grad(f), np.ones(1000), stage="llvm"))
+
+    def until(x):
+        while x < 100.0:
+            x = x * x
+        return x
+
+    assert "8 bytes a step of loops whose number of steps is found out at run time" in str(explain(jit(grad(until)), 2.0))

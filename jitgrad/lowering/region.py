@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.node import Node
+from ..ir.node import Node, constant_value
 from .access import Access
 from .steps import KernelStep, RoutineStep
 
@@ -229,6 +229,26 @@ def every(operations: Iterable[Operation]) -> Iterator[Operation]:
 def segments_of(region: Region) -> list[Segment]:
     """The work on arrays in a region."""
     return [one for one in every(region.operations) if isinstance(one, Segment)]
+
+
+def pushed_bytes(operations: Iterable[Operation]) -> tuple[int, bool]:
+    """Bytes that the operations put on stacks, and whether that is all: loops whose number of steps is found out at run time
+    count as one step, of a branch the side that saves more."""
+    total, is_known = 0, True
+    for one in operations:
+        if isinstance(one, Push):
+            total += one.size
+        elif isinstance(one, Repeat):
+            inner, known = pushed_bytes(one.body)
+            steps = constant_value(one.trip)
+            is_exact = steps is not None and one.asked is None
+            total += inner * (max(int(steps), 0) if steps is not None and is_exact else 1)
+            is_known = is_known and known and (is_exact or not inner)
+        elif isinstance(one, Choose):
+            sides = [pushed_bytes(side.operations) for side in one.sides]
+            total += max(size for size, _ in sides)
+            is_known = is_known and all(known for _, known in sides)
+    return total, is_known
 
 
 @dataclass(eq=False)

@@ -38,6 +38,7 @@ from .looping import Loop
 from .values import UNBOUND, Poison, flatten, refuse_poison
 
 FEWEST = 8  # steps of a loop of known length from which on it is not unrolled
+LARGE, MOST_UNROLLED = 1 << 17, 64  # elements of arrays, and steps on them up to which loops are unrolled all the same
 
 slice = slice  # for rewritten subscripts
 
@@ -54,11 +55,20 @@ def each(items, step: Callable, names: Sequence[str], given: dict, is_plain: boo
             raise _not_rolled("its body does more than compute")
         with demanded():
             return _finished(Loop(names, held, given).over(lane, step), given)
-    if lane is not None and is_plain and lane.length > FEWEST and (isinstance(items, (Array, Lane)) or _any_traced(held)):
+    if lane is not None and is_plain and _is_worth_a_node(lane.length, items, held):
         rolled = _attempt(lambda: Loop(names, held, given).over(lane, step))
         if rolled is not None:
             return _finished(rolled, given)
     return _plain_loop(iter(items), step, names, given)
+
+
+def _is_worth_a_node(length: int, items, held: list) -> bool:
+    """Whether a loop of known length is to be one node: of few steps on large arrays each step is rather planned for itself,
+    as threads share what is not in a loop."""
+    if length <= FEWEST or not (isinstance(items, (Array, Lane)) or _any_traced(held)):
+        return False
+    largest = max((leaf.size for leaf in flatten(held)[0] if isinstance(leaf, Array)), default=0)
+    return length > MOST_UNROLLED or largest < LARGE
 
 
 def _not_rolled(why: str) -> Limitation:
