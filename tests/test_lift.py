@@ -363,6 +363,59 @@ def test_calls_with_equal_values_are_answered_from_memory():
     assert jit(counted)(1.0) == 2504730781961.0
 
 
+SETTINGS = {"k": 1.0}
+
+
+def scaled(v):
+    return v * SETTINGS["k"] if v > -100 else v
+
+
+def test_calls_are_not_answered_from_memory_when_what_they_close_over_has_changed():
+    def rebound(x):
+        k = 2.0
+
+        def g(v):
+            return v * k if v > -100 else v
+
+        first = g(x)
+        k = 5.0
+        return first + g(x)
+
+    assert jit(rebound)(1.0) == 7.0
+
+    def grown(x):
+        parts = [x]
+
+        def total(v):
+            return sum(parts) * v if v > -100 else v
+
+        first = total(x)
+        parts.append(x * 2)
+        return first + total(x)
+
+    assert jit(grown)(3.0) == 9.0 + 27.0
+
+    def stored(x):
+        y = np.zeros(2)
+
+        def g(v):
+            return y[0] + v if v > -100 else v
+
+        first = g(x)
+        y[0] = x
+        return first + g(x)
+
+    assert jit(stored)(3.0) == 3.0 + 6.0
+
+    def of_the_module(x):
+        SETTINGS["k"] = 2.0
+        first = scaled(x)
+        SETTINGS["k"] = 5.0
+        return first + scaled(x)
+
+    assert jit(of_the_module)(1.0) == 7.0
+
+
 def test_lifting_can_be_turned_off():
     def f(x):
         total = 0.0

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import JitgradError, Location, user_location
 from ..ir import interpret
-from ..ir.body import exchanged
+from ..ir.body import between, exchanged
 from ..ir.graph import topological
 from ..ir.node import INPUT, Node, call, constant
 from .trace import Trace, current
@@ -45,7 +45,7 @@ def decided(node: Node) -> int | None:
 def _value_of(node: Node, trace: Trace) -> np.ndarray | None:
     """The node's value at this call."""
     values = trace.values
-    for one in topological([node]):
+    for one in between([node], values):
         if one in values:
             continue
         if one.primitive is INPUT:

@@ -101,13 +101,13 @@ _MOST_ORIGINALS = 1 << 14
 def reads_of(code: CodeType) -> Reads:
     """What `code` reads."""
     original = _originals.get(code)
-    return _reads_of(code) if original is None else _all_reads(original)
+    return _reads_of(code) if original is None else all_reads_of(original)
 
 
 @functools.lru_cache(maxsize=4096)
-def _all_reads(code: CodeType) -> Reads:
+def all_reads_of(code: CodeType) -> Reads:
     """What `code` reads, and the functions inside it: of rewritten code it cannot be told which of them it was."""
-    found = [_reads_of(code), *(_all_reads(inner) for inner in code.co_consts if isinstance(inner, CodeType))]
+    found = [_reads_of(code), *(all_reads_of(inner) for inner in code.co_consts if isinstance(inner, CodeType))]
     return Reads(
         tuple(dict.fromkeys(name for one in found for name in one.globals)),
         frozenset().union(*(one.attributes for one in found)),

@@ -13,12 +13,13 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 
 import numpy as np
 
+from ... import tree
 from ...config import config
 from ...ir.node import is_present, scope
 from ..array import Array
 from ..calls import is_library
 from ..convert import contains_traced
-from ..reads import instructions_of, note_original
+from ..reads import all_reads_of, instructions_of, note_original
 from ..registry import creation_of
 from .context import is_pure, side_effect
 from .names import defined
@@ -381,27 +382,49 @@ class _Memo:
 
 
 def _key(function: FunctionType, args: tuple, kwargs: dict):
-    """What a call is told from others by; None where it cannot be."""
-    parts: list = [function, function.__closure__ and tuple(map(id, function.__closure__))]
-    for value in (*args, *sorted(kwargs.items())):
-        part = _part(value)
-        if part is None:
-            return None
-        parts.append(part)
-    return tuple(parts)
+    """What a call is told from others by: its arguments, and what the function closes over; None where it cannot be."""
+    seen: set[int] = set()
+    parts = [_part(value, seen) for value in (function, *args, *sorted(kwargs.items()))]
+    return None if None in parts else tuple(parts)
 
 
-def _part(value):
-    if type(value) is Array:
+_MOST_LEAVES = 1000
+
+
+def _part(value, seen: set[int]):
+    """A hashable sign for a value as it is now; None where there is none."""
+    kind = type(value)
+    if kind is Array:
         return Array, value.node, value.weak
-    if type(value) in (int, bool, str, type(None)):
-        return type(value), value
-    if type(value) is float:
+    if kind in (int, bool, str, type(None)):
+        return kind, value
+    if kind is float:
         return float, repr(value)
-    if type(value) is tuple:
-        parts = tuple(map(_part, value))
-        return None if None in parts else (tuple, parts)
+    if kind is FunctionType:
+        return _function_part(value, seen)
+    if isinstance(value, (np.ufunc, BuiltinFunctionType, types.ModuleType, np.dtype, type, np.ndarray)):
+        return kind, id(value)  # an array that is written to while it is traced is refused
+    if isinstance(value, np.generic):
+        return value.dtype, value.tobytes()
+    if kind in (tuple, list, dict):
+        leaves, structure = tree.flatten(value)
+        if len(leaves) > _MOST_LEAVES:
+            return None
+        parts = tuple(None if isinstance(leaf, (tuple, list, dict)) else _part(leaf, seen) for leaf in leaves)
+        return None if None in parts else (structure, parts)
     return None
+
+
+def _function_part(function: FunctionType, seen: set[int]):
+    """A function is another one when what it closes over, or reads from its module, is bound anew or has changed."""
+    if id(function) in seen or not _is_users(function):
+        return FunctionType, id(function)
+    seen.add(id(function))
+    held = [_content(cell) for cell in function.__closure__ or () if cell is not _helper[0]]
+    space = function.__globals__
+    held += [space[name] for name in all_reads_of(function.__code__).globals if name in space]
+    parts = tuple(_part(value, seen) for value in held)
+    return None if None in parts else (id(function), parts)
 
 
 @functools.lru_cache(maxsize=4096)
