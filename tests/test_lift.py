@@ -137,6 +137,34 @@ def test_nothing_is_done_twice_when_rolling_fails():
     assert calls == list(range(10))
 
 
+def test_stores_into_arrays_that_functions_close_over():
+    def f(x):
+        y = np.zeros(12)
+
+        def update(i):
+            y[i] = x * i
+
+        for i in range(12):
+            update(i)
+        return np.sum(y)
+
+    assert jit(f)(2.0) == 132.0 and grad(f)(2.0) == 66.0
+
+    def handed_over(x):
+        y = np.zeros(12)
+        y[0] = x
+
+        def update(target, i):
+            target[i] = x * i
+
+        for i in range(12):
+            update(y, i)
+        return np.sum(y)
+
+    assert "loop(" in text_of(handed_over, 2.0)
+    assert jit(handed_over)(2.0) == 132.0
+
+
 def test_lists_indexed_by_the_counter_are_unrolled():
     layers = [1.0 + k for k in range(12)]
 

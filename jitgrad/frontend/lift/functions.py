@@ -16,6 +16,7 @@ import numpy as np
 from ... import tree
 from ...config import config
 from ...ir.node import is_present, scope
+from ..aliasing import rebind
 from ..array import Array
 from ..calls import is_library
 from ..convert import contains_traced
@@ -370,14 +371,30 @@ class _Memo:
             side_effect(f"{_name(self.original)} does more than compute and is called")
         key = _key(self.original, args, kwargs)
         if key is None or not _computes_only(self.function.__code__):
-            return self.function(*args, **kwargs)
+            return self._run(args, kwargs)
         memo = scope().facts.setdefault("calls", {})
         found = memo.get(key)
         if found is not None and is_present(found[0]):  # not made on another side of a branch
             return Array(*found)
-        result = self.function(*args, **kwargs)
+        result = self._run(args, kwargs)
         if type(result) is Array and _key(self.original, args, kwargs) == key:
             memo[key] = result.node, result.weak
+        return result
+
+
+    def _run(self, args: tuple, kwargs: dict):
+        """The call. A store into an array that the function closes over is taken back where there must be none: the loop or
+        branch around knows nothing of it."""
+        if not is_pure():
+            return self.function(*args, **kwargs)
+        held = [_content(cell) for cell in self.original.__closure__ or () if cell is not _helper[0]]
+        arrays = [leaf for leaf in tree.flatten([h for h in held if h is not None])[0] if type(leaf) is Array]
+        before = [(array, array.node) for array in arrays]
+        result = self.function(*args, **kwargs)
+        if any(array.node is not node for array, node in before):
+            for array, node in before:
+                rebind(array, node)
+            side_effect(f"{_name(self.original)} stores into an array that it closes over")
         return result
 
 
