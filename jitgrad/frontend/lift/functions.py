@@ -57,9 +57,10 @@ def _is_users(function: FunctionType) -> bool:
     return not is_library(function.__code__.co_filename)
 
 
-def _lifted_function(function: FunctionType) -> FunctionType:
+def _lifted_function(function: FunctionType, always: bool = False) -> FunctionType:
+    """The function rewritten, if it needs to be, or `always`."""
     code = function.__code__
-    if HELPER in code.co_freevars or not _needs_it(function, set()):
+    if HELPER in code.co_freevars or not (always or _needs_it(function, set())):
         return function
     made = _lifted_code(code)
     if made is None:
@@ -332,6 +333,8 @@ def _class_call(kind: type):
 
 def _user_call(function: FunctionType):
     new = _lifted_function(function)
+    if new is function and is_pure() and not _is_harmless(function.__code__):
+        new = _lifted_function(function, always=True)  # so that its stores are looked at when they are made
     if new is function and not _is_lifted(function):
         if is_pure() and not _is_harmless(function.__code__):
             side_effect(f"{_name(function)}, whose source cannot be read, is called")

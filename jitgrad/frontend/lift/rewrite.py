@@ -218,13 +218,13 @@ class _Function:
                 if isinstance(called, ast.Call):
                     called.func.attr = "maker"  # type: ignore[attr-defined]
                 return [new]
-            case ast.Assign([ast.Subscript() as target], value) if names is not None:
+            case ast.Assign([ast.Subscript() as target], value):
                 parts = self.expression(target.value), self._index(target.slice), self.expression(value)
                 return [self._at(ast.Expr(self._call("store", *parts)), statement)]
-            case ast.AugAssign(ast.Subscript() as target, op, value) if names is not None:
+            case ast.AugAssign(ast.Subscript() as target, op, value):
                 parts = self.expression(target.value), self._index(target.slice), self.expression(value)
                 return [self._at(ast.Expr(self._call("store_changed", _operator(op), *parts)), statement)]
-            case ast.AugAssign(ast.Name() as target, op, value) if names is not None and target.id in self.locals:
+            case ast.AugAssign(ast.Name() as target, op, value) if target.id in self.locals:
                 changed = self._call("changed", _operator(op), self._load(target.id), self.expression(value))
                 return [self._at(ast.Assign([target], changed), statement)]
             case ast.FunctionDef():
