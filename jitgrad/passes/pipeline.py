@@ -15,7 +15,7 @@ from .products import expand_products
 from .scatters import chain_scatters
 from .short_axes import split_short_axes
 from .simplify import simplify
-from .stores import store_places
+from .stores import store_places, store_regions
 from .units import drop_units
 from .views import lift_broadcasts, sink_views
 
@@ -35,7 +35,7 @@ def _optimize_body(graph: Graph) -> Graph:
     return graph
 
 
-_OF_THE_WHOLE = ("prune", "hoist")  # they go into bodies themselves
+_OF_THE_WHOLE = ("prune", "hoist", "store_regions")  # those that go into bodies themselves, or have no place there
 
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("prune", prune),                      # results of loops and branches that nobody reads
@@ -50,6 +50,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("sink_views", sink_views),            # views next to memory, so that chains of arithmetic have one shape
     ("tidy", simplify),                    # what the moved views left behind
     ("split_short_axes", split_short_axes),  # sums over a few places become plain arithmetic
+    ("store_regions", store_regions),      # stores outside of loops: in place, those of one array together
 )
 
 
